@@ -1,0 +1,248 @@
+"""Puts the parts together: start, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+import seatws
+from seatws import logs
+from seatws.config import EMBEDDED, Config
+from seatws.errors import ConfigError, StoreError
+from seatws.metrics import Counts, Metrics
+from seatws.rooms.hub import Hub
+from seatws.store.embedded import EmbeddedServer
+from seatws.web.handshake import SeatHandler
+from seatws.web.http import (
+    Api,
+    HealthHandler,
+    MetricsHandler,
+    SelectionHandler,
+    SelectionsHandler,
+    StatsHandler,
+)
+from seatws.web.origins import Origins
+from seatws.web.page import STATIC, PageHandler
+from seatws.web.problems import NotFoundHandler
+from seatws.web.sockets import Sockets
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+"""Connections that the kernel keeps for us at the start of a sale, as far as it is allowed to."""
+MAX_BODY_BYTES = 1_048_576
+"""Over it Tornado refuses a request unread; over `limits.message_bytes` we do, and say so."""
+GC_THRESHOLD = 5000
+"""New objects between collections: a join makes hundreds, nearly all of which live on."""
+
+
+class App:
+    """One instance of the server.
+
+    Args:
+        config: Checked settings.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.counts = Counts()
+        self._embedded: EmbeddedServer | None = None
+        self._hub: Hub | None = None
+        self._sockets: Sockets | None = None
+        self._api: Api | None = None
+        self._servers: list[HTTPServer] = []
+        self.port = 0
+        """Where it listens, once it does."""
+
+    async def start(self) -> None:
+        """Connect to Redis and listen.
+
+        Raises:
+            ConfigError: A port is taken, or Redis can't be had or trusted; the text says what to
+                do. Nothing is left behind.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def drain(self) -> None:
+        """Accept nobody any more, send everybody away in `server.drain_seconds`."""
+        for server in self._servers:
+            server.stop()
+        if self._api is not None:
+            self._api.is_draining.set()
+        if self._sockets is not None:
+            await self._sockets.drain(self.config.server.drain_seconds)
+
+    async def stop(self) -> None:
+        """End at once, in order. After `drain` nobody notices."""
+        for server in self._servers:
+            server.stop()
+        if self._sockets is not None:
+            await self._sockets.close()
+        for server in self._servers:
+            await server.close_all_connections()
+        if self._hub is not None:
+            await self._hub.close()
+        if self._embedded is not None:
+            await self._embedded.stop()
+
+    async def _start(self) -> None:
+        config = self.config
+        listening = _bind("server", config.server.address, config.server.port)
+        self.port = listening[0].getsockname()[1]
+        url = await self._redis_url()
+        self._hub = hub = Hub(config, url, self.counts)
+        try:
+            await hub.open()
+        except StoreError as exc:
+            raise ConfigError(
+                f"redis.url: can't use {config.redis.redacted_url}: {exc}; start that Redis, or "
+                "set SEATWS_REDIS__URL to another one, or to `embedded`"
+            ) from exc
+        self._sockets = sockets = Sockets(config, hub, self.counts)
+        metrics = Metrics(self.counts, self._gauges)
+        self._api = api = Api(config, hub, sockets, metrics)
+        origins = Origins(config.server.allowed_origins)
+        with_api = {"api": api}
+        metrics_route = (r"/metrics", MetricsHandler, with_api)
+        metrics_apart = config.metrics.port != 0
+        routes: list[tuple[Any, ...]] = [
+            (r"/ws/([^/]*)", SeatHandler, {"sockets": sockets, "origins": origins}),
+            (r"/health", HealthHandler, with_api),
+            (r"/stats", StatsHandler, with_api),
+            (r"/room/([^/]*)/selections", SelectionsHandler, with_api),
+            (r"/room/([^/]*)/selections/([^/]*)", SelectionHandler, with_api),
+            (r"/()", PageHandler, {"path": STATIC, "default_filename": "index.html"}),
+            (r"/static/(.*)", PageHandler, {"path": STATIC}),
+        ]
+        if config.metrics.enabled and not metrics_apart:
+            routes.append(metrics_route)
+        self._listen(listening, routes, origins)
+        if config.metrics.enabled and metrics_apart:
+            address = config.metrics.address or config.server.address
+            self._listen(_bind("metrics", address, config.metrics.port), [metrics_route], origins)
+        sockets.start()
+        # What stands now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
+
+    async def _redis_url(self) -> str:
+        if self.config.redis.url != EMBEDDED:
+            return self.config.redis.url
+        self._embedded = EmbeddedServer(Path(self.config.redis.data_dir))
+        await self._embedded.start()
+        return self._embedded.url
+
+    def _listen(
+        self, sockets: list[socket.socket], routes: Sequence[tuple[Any, ...]], origins: Origins
+    ) -> None:
+        application = Application(
+            list(routes),
+            default_handler_class=NotFoundHandler,
+            log_function=logs.log_request,
+            origins=origins,
+        )
+        server = HTTPServer(
+            application,
+            xheaders=self.config.server.xheaders,
+            max_body_size=MAX_BODY_BYTES,
+            idle_connection_timeout=75,
+        )
+        server.add_sockets(sockets)
+        self._servers.append(server)
+
+    def describe(self) -> list[str]:
+        """Where it listens, which Redis, which plugins: a line each, for a person."""
+        config = self.config
+        at = config.server.address or "0.0.0.0"  # noqa: S104  only shown
+        redis = config.redis.redacted_url
+        if config.redis.url == EMBEDDED:
+            redis = f"embedded, its data in {config.redis.data_dir}/"
+        return [
+            f"seatws {seatws.__version__} listens on http://{at}:{self.port}",
+            f"Redis: {redis}",
+            "Plugins: none, open mode: every client id is taken at its word",
+        ]
+
+    def _gauges(self) -> dict[str, tuple[str, float]]:
+        assert self._hub is not None  # noqa: S101  nobody asks before the start
+        assert self._sockets is not None  # noqa: S101
+        rooms = self._hub.rooms.values()
+        return {
+            "seatws_connections": ("WebSocket connections now", len(self._sockets)),
+            "seatws_rooms": ("Rooms with viewers here now", self._hub.active_rooms),
+            "seatws_holds": (
+                "Holds in the rooms followed here now",
+                sum(len(room.mirror.holds) for room in rooms),
+            ),
+            "seatws_redis_up": ("1 while Redis can be reached", float(self._hub.is_up)),
+        }
+
+
+def _bind(section: str, address: str, port: int) -> list[socket.socket]:
+    """Open listening sockets.
+
+    Raises:
+        ConfigError: The port is taken, or not ours to take.
+    """
+    where = f"{section}.port: can't listen on {address}:{port}"
+    try:
+        return bind_sockets(port, address or None, backlog=BACKLOG)
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            fix = f"another program does; stop it, or choose another {section}.port"
+        elif exc.errno == errno.EACCES:
+            fix = "ports below 1024 need privileges; choose 1024 or above"
+        else:
+            fix = f"{exc.strerror or exc}; choose an address of this machine, or 0.0.0.0 for all"
+        raise ConfigError(f"{where}: {fix}") from exc
+
+
+async def serve(config: Config, announce: Callable[[App], None]) -> None:
+    """Run an instance until SIGTERM or SIGINT, then drain it. A second signal ends it at once.
+
+    Args:
+        config: Checked settings.
+        announce: Called when it listens.
+
+    Raises:
+        ConfigError: It can't start; the text says what to do.
+    """
+    app = App(config)
+    going = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def go(name: str) -> None:
+        if going.is_set():
+            log.warning("%s again: ending at once", name)
+            logging.shutdown()
+            os._exit(1)
+        log.info("%s: sending everybody away in %g s", name, config.server.drain_seconds)
+        going.set()
+
+    await app.start()
+    try:
+        for which in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(which, go, which.name)
+        announce(app)
+        await going.wait()
+        await app.drain()
+    finally:
+        await app.stop()
+    log.info("stopped")

@@ -1,0 +1,344 @@
+"""WebSocket frames, the server's side (RFC 6455), and inflating deflated messages (RFC 7692).
+
+Bytes in, events out: no I/O, no clock. Tornado does the handshake and no more: its stream can't
+share encoded bytes, bound what is unsent or close with 1007, and costs twice the CPU. What we send
+is whole and never deflated. A bare section number below is RFC 6455's.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from typing import Final, TypeAlias
+
+import msgspec
+
+from seatws.errors import CloseCode, SeatwsError
+
+# A header begins with FIN, three reserved bits and the opcode, then MASK and the length (5.2).
+_FIN: Final = 0x80
+_DEFLATED: Final = 0x40  # RSV1, on a message's first frame (RFC 7692 6)
+_OPCODE: Final = 0x0F
+_CONTROL: Final = 0x08
+_MASKED: Final = 0x80
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_WHOLE_TEXT: Final = _FIN | _TEXT
+
+# The first bytes that are in order where they stand. All others break a rule about reserved bits
+# or opcodes (5.2, RFC 7692 6.1), fragmented control frames (5.5) or fragmented messages (5.4).
+_CONTROLS: Final = frozenset({_FIN | _CLOSE, _FIN | _PING, _FIN | _PONG})
+_PLAIN: Final = frozenset({_TEXT, _BINARY, _FIN | _TEXT, _FIN | _BINARY})
+_STARTS: Final = _CONTROLS | _PLAIN
+_STARTS_OR_DEFLATED: Final = _STARTS | {_DEFLATED | first for first in _PLAIN}
+_CONTINUES: Final = _CONTROLS | {_CONTINUATION, _FIN | _CONTINUATION}
+
+_SHORT: Final = 125  # the longest payload with a 7-bit length, and of any control frame (5.5)
+
+# What the sender took off (RFC 7692 7.2.2), and an empty final block: a message that was cut short
+# does not reach its end, and so isn't taken for a shorter one.
+_TAIL: Final = b"\x00\x00\xff\xff" + b"\x03\x00"
+# After a final block may come others (RFC 7692 7.2.1). Each costs us an inflater and the client two
+# bytes, so not without end; an honest client sends one, if any.
+_FINAL_BLOCKS: Final = 16
+
+# All that one may say in an offer (RFC 7692 7.1.1, 7.1.2).
+_PARAMETER: Final = re.compile(
+    r"(?P<flag>(?:server|client)_no_context_takeover|client_max_window_bits)"
+    r"|(?P<limit>(?:server|client)_max_window_bits)"
+    r'[ \t]*=[ \t]*(?P<quote>"?)(?P<bits>[89]|1[0-5])(?P=quote)'
+)
+
+_number = int.from_bytes  # looked up once, not twice a frame
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    """A whole text message."""
+
+    text: str
+
+
+class Binary(msgspec.Struct, frozen=True, gc=False):
+    """A whole binary message. Nobody here wants one, so what it said is not kept."""
+
+
+class Fragment(msgspec.Struct, frozen=True, gc=False):
+    """A frame that did not end its message, perhaps an empty one: nothing to do but count it."""
+
+
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """To be answered with `pong_frame(payload)`."""
+
+    payload: bytes
+
+
+class Pong(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a ping of ours, or unasked-for."""
+
+    payload: bytes
+
+
+class Close(msgspec.Struct, frozen=True, gc=False):
+    """The client closes; `code` is None if it gave none. Always the last event."""
+
+    code: int | None
+    reason: str
+
+
+class Violation(msgspec.Struct, frozen=True, gc=False):
+    """The client broke a rule: close with this code and reason. Always the last event."""
+
+    code: CloseCode
+    reason: str
+
+
+Event: TypeAlias = Text | Binary | Fragment | Ping | Pong | Close | Violation
+
+
+class _Refused(SeatwsError):
+    """A rule is broken. Becomes a `Violation` in `FrameReader.feed` and goes no further."""
+
+    def __init__(self, reason: str, code: CloseCode = CloseCode.PROTOCOL_ERROR) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class FrameReader:
+    """Turns one client's bytes into events, one a frame: `len(events)` is what a rate limit counts.
+
+    Between messages it holds no buffer; within one, at most `max_bytes` and a header.
+
+    Args:
+        max_bytes: The longest message, both as sent and as inflated.
+        inflates: Whether permessage-deflate was agreed on, see `negotiate`.
+    """
+
+    __slots__ = ("_fragments", "_max_bytes", "_need", "_opened", "_over", "_partial", "_starts")
+
+    def __init__(self, max_bytes: int, inflates: bool) -> None:
+        self._max_bytes = max_bytes
+        self._starts = _STARTS_OR_DEFLATED if inflates else _STARTS
+        self._partial: bytearray | None = None  # a frame of which not all has come
+        self._need = 0  # how long it must get before it is worth another look
+        self._fragments: bytearray | None = None  # the payload so far of a message under way
+        self._opened = 0  # the first byte of that message
+        self._over = False
+
+    def feed(self, data: bytes | memoryview) -> list[Event]:
+        """Read on. However the stream is cut, the events are the same.
+
+        Args:
+            data: What came next; perhaps a view into a buffer that is used again right afterwards.
+
+        Returns:
+            One event for each frame that is now complete. After a `Close` or a `Violation` there
+            is never another, and whatever still comes is dropped.
+        """
+        if self._over:
+            return []
+        if self._partial is None:
+            data = bytes(data)
+        else:
+            self._partial += data
+            if len(self._partial) < self._need:
+                return []
+            data, self._partial = bytes(self._partial), None
+        events: list[Event] = []
+        try:
+            self._read(data, events)
+        except _Refused as refused:
+            self._end(events, Violation(refused.code, str(refused)))
+        except UnicodeDecodeError:
+            self._end(events, Violation(CloseCode.NOT_UTF8, "not UTF-8"))  # 8.1
+        except zlib.error:
+            self._end(events, Violation(CloseCode.NOT_UTF8, "cannot be inflated"))
+        return events
+
+    def _read(self, data: bytes, events: list[Event]) -> None:
+        """Add an event for each whole frame in `data`, and keep what is left."""
+        start, end = 0, len(data)
+        while start < end:
+            # Each rule is tried as soon as its bytes are there: a length that is too much is
+            # refused before any of its payload is waited for. `stop` is how far we have to see.
+            stop = start + 2
+            if stop > end:
+                break
+            first, length = data[start], data[start + 1] ^ _MASKED
+            if self._fragments is None:
+                allowed, room = self._starts, self._max_bytes
+            else:
+                allowed, room = _CONTINUES, self._max_bytes - len(self._fragments)
+            if first not in allowed:
+                raise _Refused(f"frame 0x{first:02x} is out of place")
+            if length >= _MASKED:
+                raise _Refused("frames must be masked")  # 5.1
+            if length > _SHORT:
+                if first & _CONTROL:
+                    raise _Refused("control frame too long")  # 5.5
+                stop += 2 if length == _SHORT + 1 else 8
+                if stop > end:
+                    break
+                length = _long_length(data[start + 2 : stop])
+            if length > room and not first & _CONTROL:
+                raise self._too_big()
+            stop += 4 + length
+            if stop > end:
+                break
+            payload = _unmask(data[stop - length : stop], data[stop - length - 4 : stop - length])
+            start = stop
+            if first == _WHOLE_TEXT:
+                events.append(Text(payload.decode()))
+            elif first & _CONTROL:
+                event = _control(first & _OPCODE, payload)
+                if isinstance(event, Close):
+                    self._end(events, event)
+                    return
+                events.append(event)
+            else:
+                events.append(self._data(first, payload))
+        if start < end:
+            self._partial, self._need = bytearray(data[start:]), stop - start
+
+    def _data(self, first: int, payload: bytes) -> Event:
+        """One frame of a message; the last one makes the message."""
+        if not first & _FIN:
+            if self._fragments is None:
+                self._fragments, self._opened = bytearray(), first
+            self._fragments += payload
+            return Fragment()
+        if self._fragments is not None:
+            first, payload = self._opened, bytes(self._fragments + payload)
+            self._fragments = None
+        # A deflated message is never without a byte (RFC 7692 7.2.3.6), but none is plain enough.
+        if first & _DEFLATED and payload:
+            payload = _inflate(payload, self._max_bytes + 1)
+            if len(payload) > self._max_bytes:
+                raise self._too_big()
+        return Binary() if first & _OPCODE == _BINARY else Text(payload.decode())
+
+    def _too_big(self) -> _Refused:
+        return _Refused(f"message over {self._max_bytes} bytes", CloseCode.TOO_BIG)
+
+    def _end(self, events: list[Event], last: Close | Violation) -> None:
+        events.append(last)
+        self._fragments = None
+        self._over = True
+
+
+def _long_length(field: bytes) -> int:
+    """Read a length of 16 or 64 bits (5.2)."""
+    length = _number(field)
+    if length >> 63:
+        raise _Refused("length with its top bit set")
+    if length <= (_SHORT if len(field) == 2 else 0xFFFF):
+        raise _Refused("length not in its shortest form")
+    return length
+
+
+def _unmask(payload: bytes, mask: bytes) -> bytes:
+    """Undo the masking (5.3) with one XOR of two whole numbers, in linear time."""
+    length = len(payload)
+    key = (mask * (length // 4 + 1))[:length]
+    return (_number(payload, "little") ^ _number(key, "little")).to_bytes(length, "little")
+
+
+def _control(opcode: int, payload: bytes) -> Ping | Pong | Close:
+    if opcode != _CLOSE:
+        return Ping(payload) if opcode == _PING else Pong(payload)
+    if not payload:
+        return Close(None, "")
+    code = _number(payload[:2])
+    # 7.4, and 1012 to 1014, which IANA has added since. A single byte (5.5.1) comes to less.
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        raise _Refused("invalid close code")
+    return Close(code, payload[2:].decode())
+
+
+def _inflate(payload: bytes, at_most: int) -> bytes:
+    """Inflate a message, but no more than its first `at_most` bytes (RFC 7692 7.2.2).
+
+    Raises:
+        zlib.error: It is damaged or cut short.
+    """
+    message, rest = b"", payload + _TAIL
+    for _ in range(_FINAL_BLOCKS):
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS, zdict=message)
+        message += inflater.decompress(rest, at_most - len(message))
+        if len(message) == at_most:
+            return message
+        if not inflater.eof:
+            raise zlib.error("cut short")
+        # All of the tail left over: a final block without the empty block that ought to follow it
+        # (RFC 7692 7.2.3.4). It is easily forgotten, and other servers don't mind.
+        rest = inflater.unused_data
+        if rest in (b"", _TAIL):
+            return message
+    raise zlib.error("too many final blocks")
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A whole text message of UTF-8, ready to be sent to any number of clients."""
+    length = len(payload)
+    if length <= _SHORT:
+        return struct.pack("!BB", _WHOLE_TEXT, length) + payload
+    if length <= 0xFFFF:
+        return struct.pack("!BBH", _WHOLE_TEXT, _SHORT + 1, length) + payload
+    return struct.pack("!BBQ", _WHOLE_TEXT, _SHORT + 2, length) + payload
+
+
+def ping_frame(payload: bytes = b"") -> bytes:
+    """A ping; its pong brings the payload back, at most 125 bytes."""
+    return _control_frame(_PING, payload)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a `Ping` with this payload."""
+    return _control_frame(_PONG, payload)
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
+    """A close, perhaps without a code. Of the reason goes what fits into 123 bytes (5.5)."""
+    if code is None:
+        return _control_frame(_CLOSE, b"")
+    fits = reason.encode(errors="replace")[: _SHORT - 2].decode(errors="ignore")
+    return _control_frame(_CLOSE, code.to_bytes(2) + fits.encode())
+
+
+def _control_frame(opcode: int, payload: bytes) -> bytes:
+    if len(payload) > _SHORT:
+        raise ValueError(f"a control frame takes {_SHORT} bytes, not {len(payload)}")
+    return bytes((_FIN | opcode, len(payload))) + payload
+
+
+def negotiate(offers: str) -> str | None:
+    """Take up the first of the client's offers to deflate that is acceptable (RFC 7692 7.1).
+
+    Neither side may keep its window from one message to the next, so no client costs us the memory
+    of an inflater. A limit to our own window is easily granted: we deflate nothing.
+
+    Args:
+        offers: The request's Sec-WebSocket-Extensions.
+
+    Returns:
+        The response's Sec-WebSocket-Extensions, or None to send none and do without.
+    """
+    # A quoted value must be a token (9.1), so no comma or semicolon hides in one.
+    for offer in offers.split(","):
+        name, *parameters = (part.strip(" \t") for part in offer.split(";"))
+        if name == "permessage-deflate" and (granted := _grant(parameters)) is not None:
+            return f"{name}; server_no_context_takeover; client_no_context_takeover{granted}"
+    return None
+
+
+def _grant(parameters: list[str]) -> str | None:
+    """What these parameters of an offer add to the answer; None declines the offer."""
+    seen: set[str] = set()
+    granted = ""
+    for parameter in parameters:
+        found = _PARAMETER.fullmatch(parameter)
+        if found is None or (name := found["flag"] or found["limit"]) in seen:
+            return None
+        seen.add(name)
+        if name == "server_max_window_bits":
+            granted = f"; {name}={found['bits']}"
+    return granted

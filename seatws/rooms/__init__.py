@@ -1,0 +1,1 @@
+"""Rooms: what each viewer should see, and the way it gets there."""

@@ -1,0 +1,395 @@
+"""The hub: all rooms of this instance, and the way of a request into them and back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from seatws.config import Config
+from seatws.errors import ClientError, LimitReached, StoreError
+from seatws.holds import Event, Outcome
+from seatws.messages import (
+    JoinRoom,
+    LeaveRoom,
+    Message,
+    ReleaseSeat,
+    RoomLeft,
+    SelectSeat,
+    SelectSeats,
+    refusal,
+    type_of,
+)
+from seatws.metrics import Counts
+from seatws.privacy import UserInfoFilter
+from seatws.rooms.answers import answers_to, error_of
+from seatws.rooms.peer import Peer, Viewer
+from seatws.rooms.room import Room
+from seatws.store.clock import RedisClock
+from seatws.store.feed import Feed
+from seatws.store.holds import Done, HoldStore
+
+log = logging.getLogger(__name__)
+
+LINGER_S = 30.0
+"""How long a room is followed after its last viewer left: a reload of the page finds it here."""
+MAX_LINGERING = 1000
+"""Rooms that nobody is in; beyond it the one that has been empty longest goes first."""
+COMPARE_S = 2.0
+"""Every room is compared with Redis so often: pub/sub can lose a message without a word."""
+COMPARE_AT_ONCE = 100
+OPEN_S = 2.5
+"""How long a room may take to open; PROTOCOL promises an answer within 3 s."""
+
+
+class Hub:
+    """Rooms by id. Listens to the store and the feed, is asked by the edges.
+
+    Args:
+        config: The limits, and what of `user_info` is shared.
+        url: Which Redis.
+        counts: What is counted on the way.
+    """
+
+    def __init__(self, config: Config, url: str, counts: Counts) -> None:
+        self.rooms: dict[str, Room] = {}
+        self._store = HoldStore(config, url, self)
+        self._feed = Feed(config, url, self._store.origin, self)
+        self._counts = counts
+        self._share = UserInfoFilter(config.privacy.shared_user_info)
+        self._max_rooms = config.limits.rooms_per_connection
+        self._max_seats = config.holds.max_seats_per_client
+        self._lingering: dict[Room, float] = {}
+        self._away_since: float | None = None
+        self._tending: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect to Redis.
+
+        Raises:
+            StoreError: Redis can't be had.
+            ConfigError: It is not fit for holds.
+        """
+        await self._store.open()
+        try:
+            await self._feed.open()
+        except BaseException:
+            await self._store.close()
+            raise
+        self._tending = asyncio.get_running_loop().create_task(self._tend())
+
+    async def close(self) -> None:
+        """Let all rooms go and close the connections to Redis."""
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
+        for room in list(self.rooms.values()):
+            self._forget(room)
+        await self._feed.close()
+        await self._store.close()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether Redis can be reached, as far as one knows."""
+        return self._store.is_up and self._feed.is_up
+
+    @property
+    def active_rooms(self) -> int:
+        """How many rooms have viewers here."""
+        return sum(1 for room in self.rooms.values() if room.viewers)
+
+    @property
+    def clock(self) -> RedisClock:
+        """Redis's clock."""
+        return self._store.clock
+
+    # ------------------------------------------------------------ requests of peers
+
+    def join(self, peer: Peer, command: JoinRoom) -> None:
+        """Make the peer a viewer. It gets `room_joined` and the map, or an `error`."""
+        room_id = command.room_id
+        viewer = peer.viewers.get(room_id)
+        try:
+            if viewer is None and self._max_rooms and len(peer.viewers) >= self._max_rooms:
+                raise LimitReached(f"at most {self._max_rooms} rooms a connection")
+            room = self._room(room_id)
+        except (LimitReached, StoreError) as error:
+            self.refuse(peer, command, error)
+            return
+        if viewer is None:
+            viewer = peer.viewers[room_id] = Viewer(peer)
+        self._lingering.pop(room, None)
+        room.join(viewer, command.request_id)
+        if not room.is_live:
+            asyncio.get_running_loop().call_later(OPEN_S, self._give_up, room)
+
+    def leave(self, peer: Peer, command: LeaveRoom) -> None:
+        """Make the peer a viewer no more. Answered whether it was one or not."""
+        self._remove(peer, command.room_id, connected=True)
+        left = RoomLeft(
+            room_id=command.room_id, client_id=peer.client_id, request_id=command.request_id
+        )
+        peer.tell(left)
+
+    def select(self, peer: Peer, command: SelectSeat | SelectSeats) -> None:
+        """Hold one seat or several, all or none. Answered when Redis has stored it, or refused."""
+        seats = [command.seat_id] if isinstance(command, SelectSeat) else command.seat_ids
+        self._store.select(
+            command.room_id,
+            peer.client_id,
+            seats,
+            bytes(command.user_info),
+            lambda outcome: self._answer(peer, command, outcome),
+        )
+
+    def release(self, peer: Peer, command: ReleaseSeat) -> None:
+        """End a hold of the peer's client. Answered when Redis has stored it, or refused."""
+        self._store.release(
+            command.room_id,
+            peer.client_id,
+            command.seat_id,
+            lambda outcome: self._answer(peer, command, outcome),
+        )
+
+    def peer_closed(self, peer: Peer) -> None:
+        """Forget a peer whose connection is gone. Its client's holds stay."""
+        for room_id in list(peer.viewers):
+            self._remove(peer, room_id, connected=False)
+
+    def peer_drained(self, peer: Peer) -> None:
+        """All that the peer was sent is out: rooms where it fell behind send it their map."""
+        for room_id, viewer in peer.viewers.items():
+            self.rooms[room_id].recover(viewer)
+
+    # ------------------------------------------------------------ requests without a connection
+
+    async def live_room(self, room_id: str) -> Room:
+        """The room, when it can be vouched for. It is followed for some time after.
+
+        Raises:
+            StoreError: Redis is away or late.
+        """
+        room = self._room(room_id)
+        self._linger_if_unused(room)
+        try:
+            async with asyncio.timeout(OPEN_S):
+                while not room.is_live:
+                    await room.changed()
+                    self._check_up()
+                    if self.rooms.get(room_id) is not room:
+                        raise StoreError("Redis could not be read")
+        except TimeoutError:
+            raise StoreError("Redis did not answer in time") from None
+        self._linger_if_unused(room)
+        return room
+
+    async def hold(
+        self, room_id: str, client_id: str, seat_id: str, user_info: bytes
+    ) -> tuple[str, int, int]:
+        """Hold a seat for a client without a connection.
+
+        Returns:
+            The seat, the change's rev (0: it was the client's already), the deadline in Unix ms.
+
+        Raises:
+            ClientError: It was refused; nothing was changed.
+            StoreError: Redis is away or late.
+        """
+        outcome = await _wait_for(
+            lambda done: self._store.select(room_id, client_id, [seat_id], user_info, done)
+        )
+        if error := error_of(outcome, self._max_seats):
+            raise error
+        return outcome.seats[0]
+
+    async def free(self, room_id: str, client_id: str, seat_id: str) -> None:
+        """End a hold for a client without a connection.
+
+        Raises:
+            ClientError: It was refused; nothing was changed.
+            StoreError: Redis is away or late.
+        """
+        outcome = await _wait_for(
+            lambda done: self._store.release(room_id, client_id, seat_id, done)
+        )
+        if error := error_of(outcome, self._max_seats):
+            raise error
+
+    # ------------------------------------------------------------ what Redis says
+
+    def on_event(self, room_id: str, event: Event) -> None:
+        """A room changed, here or elsewhere (StoreListener, FeedListener)."""
+        if room := self.rooms.get(room_id):
+            room.on_event(event)
+
+    def on_store_up(self) -> None:
+        """Commands have a chance again (StoreListener)."""
+        self._note_state()
+
+    def on_store_down(self) -> None:
+        """Commands are refused (StoreListener)."""
+        self._note_state()
+
+    def on_feed_up(self) -> None:
+        """Events come again (FeedListener)."""
+        self._note_state()
+
+    def on_feed_down(self) -> None:
+        """No events come (FeedListener)."""
+        self._note_state()
+
+    def _note_state(self) -> None:
+        now = time.monotonic()
+        if not self.is_up:
+            if self._away_since is None:
+                self._away_since = now
+                log.error("Redis is away; seats can't be changed until it is back")
+            return
+        if self._away_since is not None:
+            away_s, self._away_since = now - self._away_since, None
+            log.warning(
+                "Redis is back after %.1f s; reading %d rooms anew", away_s, len(self.rooms)
+            )
+        for room in list(self.rooms.values()):
+            room.read_anew("reconnected")
+
+    def _check_up(self) -> None:
+        if not self.is_up:
+            raise StoreError("Redis is away")
+
+    # ------------------------------------------------------------ rooms
+
+    def _room(self, room_id: str) -> Room:
+        """The room, opened if it is not followed yet; perhaps not live.
+
+        Raises:
+            StoreError: Redis is away.
+        """
+        self._check_up()
+        room = self.rooms.get(room_id)
+        if room is None:
+            room = Room(
+                room_id, self._store, self._feed, self._share, self._counts, self._room_failed
+            )
+            self.rooms[room_id] = room
+            room.open()
+        return room
+
+    def _room_failed(self, room: Room, error: StoreError) -> None:
+        """A room can't be read now. Who waited for it is refused; who is in it stays."""
+        for viewer, request_id in list(room.joining.items()):
+            if not room.has(viewer):  # it may have been in already, and joined again
+                viewer.peer.viewers.pop(room.room_id, None)
+            command = JoinRoom(room_id=room.room_id, request_id=request_id)
+            self.refuse(viewer.peer, command, error)
+        room.joining.clear()
+        if not room.is_used:
+            self._forget(room)
+
+    def _give_up(self, room: Room) -> None:
+        if not room.is_live and room.joining:
+            self._room_failed(room, StoreError("Redis did not answer in time"))
+
+    def _remove(self, peer: Peer, room_id: str, *, connected: bool) -> None:
+        viewer = peer.viewers.pop(room_id, None)
+        if viewer is None:
+            return
+        room = self.rooms[room_id]
+        if connected:
+            room.leave(viewer)
+        else:
+            room.drop(viewer)
+        self._linger_if_unused(room)
+
+    def _linger_if_unused(self, room: Room) -> None:
+        """Note that a room is empty, or was asked for and so is empty since now."""
+        if room.is_used:
+            return
+        self._lingering.pop(room, None)
+        self._lingering[room] = time.monotonic()
+        if len(self._lingering) > MAX_LINGERING:
+            self._forget(next(iter(self._lingering)))
+
+    def _forget(self, room: Room) -> None:
+        self._lingering.pop(room, None)
+        if self.rooms.get(room.room_id) is room:
+            del self.rooms[room.room_id]
+            room.close()
+
+    async def _tend(self) -> None:
+        """Compare every room with Redis every two seconds, and let empty ones go in time."""
+        while True:
+            rooms = list(self.rooms.values())
+            groups = [
+                rooms[at : at + COMPARE_AT_ONCE] for at in range(0, len(rooms), COMPARE_AT_ONCE)
+            ]
+            for group in groups or [[]]:
+                for room in group:
+                    room.compare()
+                await asyncio.sleep(COMPARE_S / max(1, len(groups)))
+            before = time.monotonic() - LINGER_S
+            for room in [room for room, since in self._lingering.items() if since < before]:
+                if room.is_used:
+                    del self._lingering[room]
+                else:
+                    self._forget(room)
+
+    # ------------------------------------------------------------ answers
+
+    def _answer(
+        self,
+        peer: Peer,
+        command: SelectSeat | SelectSeats | ReleaseSeat,
+        outcome: Outcome | StoreError,
+    ) -> None:
+        if isinstance(outcome, StoreError):
+            self.refuse(peer, command, outcome)
+        elif error := error_of(outcome, self._max_seats):
+            self.refuse(peer, command, error)
+        else:
+            for rev, message in answers_to(command, peer.client_id, outcome):
+                self._tell_in_order(peer, command.room_id, rev, message)
+
+    def refuse(
+        self,
+        peer: Peer,
+        command: JoinRoom | SelectSeat | SelectSeats | ReleaseSeat,
+        error: ClientError | StoreError,
+    ) -> None:
+        """Answer a request with an error."""
+        self._counts.refusals[error.code] += 1
+        answer = refusal(
+            error,
+            request=type_of(command),
+            request_id=command.request_id,
+            room_id=command.room_id,
+            seat_id=getattr(command, "seat_id", None),
+        )
+        self._tell_in_order(peer, command.room_id, 0, answer)
+
+    def _tell_in_order(self, peer: Peer, room_id: str, rev: int, message: Message) -> None:
+        if viewer := peer.viewers.get(room_id):
+            self.rooms[room_id].answer(viewer, rev, message)
+        else:
+            peer.tell(message)
+
+
+async def _wait_for(ask: Callable[[Done], None]) -> Outcome:
+    """Turn the store's callback into something to wait for.
+
+    Raises:
+        StoreError: Redis is away or late.
+    """
+    answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Outcome | StoreError) -> None:
+        if answer.done():
+            return  # whoever asked has gone
+        if isinstance(outcome, StoreError):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    ask(done)
+    return await answer

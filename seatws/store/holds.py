@@ -1,0 +1,230 @@
+"""The hold store: every read and every change of a hold.
+
+Operations on a room that arrive while a pipeline is under way go together in the room's next
+script call, like a database's group commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import itertools
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from seatws.config import Config
+from seatws.errors import StoreError
+from seatws.holds import Event, Outcome, Snapshot, hold_of
+from seatws.privacy import UserInfoFilter
+from seatws.store.clock import RedisClock
+from seatws.store.connect import Reply
+from seatws.store.health import check_server
+from seatws.store.keys import RoomKeys, room_keys
+from seatws.store.pipeline import Arguments, Pipeline
+
+log = logging.getLogger(__name__)
+
+MAX_OPERATIONS = 500
+"""In one script call: it is one atomic step, during which Redis serves nobody else."""
+
+_lua = importlib.resources.files("seatws.store") / "lua"
+APPLY = (_lua / "apply.lua").read_bytes()
+SNAPSHOT = (_lua / "snapshot.lua").read_bytes()
+_APPLY_SHA = hashlib.sha1(APPLY, usedforsecurity=False).hexdigest()
+_SNAPSHOT_SHA = hashlib.sha1(SNAPSHOT, usedforsecurity=False).hexdigest()
+
+_decode_event = msgspec.msgpack.Decoder(Event).decode
+_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+
+Done = Callable[[Outcome | StoreError], None]
+
+
+class StoreListener(Protocol):
+    """Who hears of changes and of the store's state. Called on the loop; must not raise."""
+
+    def on_event(self, room_id: str, event: Event) -> None:
+        """The room changed. For changes of this instance: before their outcomes are reported."""
+
+    def on_store_up(self) -> None:
+        """Redis is back; what happened meanwhile is unknown."""
+
+    def on_store_down(self) -> None:
+        """Redis is away. Every command is refused until it is back."""
+
+
+class HoldStore:
+    """Holds in Redis, by the rules of `apply.lua`. Answers come to callbacks, on the loop.
+
+    A command without an answer (`StoreError`) may have been applied or not: a snapshot tells, and
+    saying it again is safe.
+    """
+
+    def __init__(self, config: Config, url: str, listener: StoreListener) -> None:
+        self.origin = secrets.token_hex(4)
+        """Stands before each event that this instance publishes, so that it knows them again."""
+        self._listener = listener
+        self._share = UserInfoFilter(config.privacy.shared_user_info)
+        self._prefix = config.redis.prefix
+        self._rules = (
+            config.holds.seconds * 1000,
+            config.holds.max_seats_per_client,
+            config.holds.keep_seconds * 1000,
+        )
+        self._epochs = itertools.count()
+        self._open: dict[str, _Commit] = {}
+        self._pipeline = Pipeline(
+            url,
+            config.redis.connect_timeout_seconds,
+            config.redis.timeout_seconds,
+            scripts=(APPLY, SNAPSHOT),
+            greet=check_server,
+            on_up=listener.on_store_up,
+            on_down=listener.on_store_down,
+        )
+
+    @property
+    def clock(self) -> RedisClock:
+        """Redis's clock."""
+        return self._pipeline.clock
+
+    @property
+    def is_up(self) -> bool:
+        """Whether commands have a chance."""
+        return self._pipeline.is_up
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            StoreError: Redis can't be had.
+            ConfigError: It is not fit for holds.
+        """
+        await self._pipeline.open()
+
+    async def close(self) -> None:
+        """Close; commands that have no answer yet get a StoreError."""
+        await self._pipeline.close()
+
+    def select(
+        self, room_id: str, client_id: str, seat_ids: list[str], user_info: bytes, done: Done
+    ) -> None:
+        """Hold the seats, all or none. `user_info` is a JSON object."""
+        operation: Arguments = ("select", client_id, user_info, len(seat_ids), *seat_ids)
+        self._commit(room_id, operation, done)
+
+    def release(self, room_id: str, client_id: str, seat_id: str, done: Done) -> None:
+        """End a hold before its deadline."""
+        self._commit(room_id, ("release", client_id, seat_id), done)
+
+    def expire(self, room_id: str) -> None:
+        """End the holds that are past their deadline. Every other commit does that, too."""
+        self._commit_of(room_id)
+
+    def snapshot(self, room_id: str, done: Callable[[Snapshot | StoreError], None]) -> None:
+        """Read a room, all as of one moment."""
+        keys = self._keys(room_id)
+        command = ("EVALSHA", _SNAPSHOT_SHA, 2, keys.holds, keys.meta)
+
+        def read(reply: Reply | StoreError) -> None:
+            done(reply if isinstance(reply, StoreError) else self._snapshot_of(room_id, reply))
+
+        self._pipeline.add(_Read(command, read))
+
+    def revision(self, room_id: str, done: Callable[[tuple[str, int] | StoreError], None]) -> None:
+        """Read a room's epoch and rev; `("", 0)` if it has no data."""
+
+        def read(reply: Reply | StoreError) -> None:
+            if isinstance(reply, StoreError):
+                done(reply)
+            else:
+                epoch, rev = reply
+                done((epoch.decode(), int(rev)) if epoch else ("", 0))
+
+        self._pipeline.add(_Read(("HMGET", self._keys(room_id).meta, "epoch", "rev"), read))
+
+    def _keys(self, room_id: str) -> RoomKeys:
+        return room_keys(self._prefix, room_id)
+
+    def _snapshot_of(self, room_id: str, reply: Reply) -> Snapshot:
+        epoch, rev, _now_ms, flat = reply
+        holds = {}
+        for seat, record in zip(flat[::2], flat[1::2], strict=True):
+            deadline_ms, since_ms, client_id, user_info = record.decode().split(" ", 3)
+            seat_id = seat.decode()
+            holds[seat_id] = hold_of(
+                room_id, seat_id, client_id, int(since_ms), int(deadline_ms), self._share(user_info)
+            )
+        return Snapshot(epoch.decode(), rev, holds)
+
+    def _commit(self, room_id: str, operation: Arguments, done: Done) -> None:
+        commit = self._commit_of(room_id)
+        if commit is None:
+            done(StoreError("Redis is away"))
+            return
+        commit.arguments.extend(operation)
+        commit.waiting.append(done)
+        if len(commit.waiting) >= MAX_OPERATIONS:
+            del self._open[room_id]
+
+    def _commit_of(self, room_id: str) -> _Commit | None:
+        """The room's next script call, to which operations can still be added."""
+        commit = self._open.get(room_id)
+        if commit is None and self._pipeline.is_up:
+            commit = self._open[room_id] = _Commit(self, room_id)
+            self._pipeline.add(commit)
+        return commit
+
+    def _sent(self, commit: _Commit) -> Arguments:
+        if self._open.get(commit.room_id) is commit:
+            del self._open[commit.room_id]
+        epoch = f"{self.origin}{next(self._epochs):x}"
+        head = ("EVALSHA", _APPLY_SHA, 5, *self._keys(commit.room_id))
+        return (*head, "PUBLISH", self.origin, epoch, *self._rules, *commit.arguments)
+
+    def _answered(self, commit: _Commit, reply: Reply | StoreError) -> None:
+        if self._open.get(commit.room_id) is commit:  # lost before it was sent
+            del self._open[commit.room_id]
+        if isinstance(reply, StoreError):
+            for done in commit.waiting:
+                done(reply)
+            return
+        event, outcomes, _now_ms = reply
+        if event:
+            self._listener.on_event(commit.room_id, _decode_event(event))
+        for done, outcome in zip(commit.waiting, _decode_outcomes(outcomes), strict=True):
+            done(outcome)
+
+
+class _Commit:
+    """One room's next script call."""
+
+    __slots__ = ("_store", "arguments", "room_id", "waiting")
+
+    def __init__(self, store: HoldStore, room_id: str) -> None:
+        self._store = store
+        self.room_id = room_id
+        self.arguments: list[str | bytes | int] = []
+        self.waiting: list[Done] = []
+
+    def command(self) -> Arguments:
+        return self._store._sent(self)
+
+    def done(self, reply: Reply | StoreError) -> None:
+        self._store._answered(self, reply)
+
+
+class _Read:
+    """One command that only reads."""
+
+    __slots__ = ("_command", "done")
+
+    def __init__(self, command: Arguments, done: Callable[[Reply | StoreError], None]) -> None:
+        self._command = command
+        self.done = done
+
+    def command(self) -> Arguments:
+        return self._command

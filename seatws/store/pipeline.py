@@ -1,0 +1,234 @@
+"""Commands to one Redis server, as many at a time as have gathered.
+
+One pipeline is under way at a time. What is asked meanwhile waits for it and goes out together:
+no timer, no window, and the busier, the fewer system calls a command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import redis.asyncio
+
+from seatws.errors import StoreError
+from seatws.store.clock import RedisClock
+from seatws.store.connect import Greet, KeptLink, Reply, ReplyError, ask, pack
+
+log = logging.getLogger(__name__)
+
+MAX_COMMANDS = 1000
+"""In one pipeline, so that its first answer does not wait for a very long rest."""
+PROBE_S = 2.0
+"""How often Redis's clock is looked at, and with it the connection when nothing else is asked."""
+TICK_S = 0.2
+"""How often a late answer is looked for. It comes on top of the timeout."""
+
+_GO_ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN")
+"""Answers of a server that is no primary, or not yet: connect anew, perhaps to another one."""
+
+Arguments = tuple[str | bytes | int, ...]
+
+
+class Job(Protocol):
+    """One command, and who waits for its reply."""
+
+    def command(self) -> Arguments:
+        """The command; asked for when it is sent, once."""
+
+    def done(self, reply: Reply | StoreError) -> None:
+        """Take the reply. Redis's own errors come as StoreError."""
+
+
+class Pipeline:
+    """A kept connection for commands. Jobs are done in the order in which they were added.
+
+    Args:
+        url: Which Redis.
+        connect_timeout_s: For opening a connection.
+        timeout_s: For an answer; over it the connection is given up.
+        scripts: Lua sources that jobs call by their SHA-1.
+        greet: Said on each new connection first.
+        on_up: The connection stands again; called before any waiting job.
+        on_down: The connection was lost; called after the jobs that were lost with it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        connect_timeout_s: float,
+        timeout_s: float,
+        *,
+        scripts: tuple[bytes, ...],
+        greet: Greet,
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
+    ) -> None:
+        self.clock = RedisClock()
+        self._timeout_s = timeout_s
+        self._scripts = scripts
+        self._greet = greet
+        self._on_up = on_up
+        self._on_down = on_down
+        self._link = KeptLink(
+            url,
+            connect_timeout_s,
+            greet=self._introduce,
+            on_reply=self._take_reply,
+            on_up=self._up,
+            on_down=self._down,
+        )
+        self._waiting: deque[Job] = deque()
+        self._again: list[tuple[Arguments, Job]] = []
+        self._under_way: deque[tuple[Arguments, Job]] = deque()
+        self._sent_at = 0.0
+        self._kick: asyncio.Handle | None = None
+        self._needs_scripts = False
+        self._opened = False
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether commands have a chance."""
+        return self._link.is_up
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            StoreError: Redis can't be had.
+            ConfigError: It is not fit for holds.
+        """
+        await self._link.open()
+        self._opened = True
+        self._watch = asyncio.get_running_loop().create_task(self._watch_over())
+
+    async def close(self) -> None:
+        """Close for good; jobs that have no answer yet are told so."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._link.close()
+        self._fail_all("the server is going down")
+
+    def add(self, job: Job) -> None:
+        """Send the job's command as soon as may be. Without a connection it fails at once."""
+        if not self._link.is_up:
+            job.done(StoreError("Redis is away"))
+            return
+        self._waiting.append(job)
+        if not self._under_way and self._kick is None:
+            # At the end of this turn of the loop: what else it brings goes along.
+            self._kick = asyncio.get_running_loop().call_soon(self._send)
+
+    async def _introduce(self, connection: redis.asyncio.Connection) -> None:
+        await self._greet(connection)
+        for script in self._scripts:
+            await ask(connection, "SCRIPT", "LOAD", script)
+        asked_at = time.monotonic()
+        self._learn_time(await ask(connection, "TIME"), asked_at)
+
+    def _up(self) -> None:
+        if self._opened:
+            self._on_up()
+
+    def _down(self) -> None:
+        self._fail_all("Redis went away before it answered")
+        self._on_down()
+
+    def _fail_all(self, why: str) -> None:
+        lost = [job for _, job in [*self._under_way, *self._again]] + list(self._waiting)
+        self._under_way.clear()
+        self._again.clear()
+        self._waiting.clear()
+        for job in lost:
+            self._finish(job, StoreError(why))
+
+    def _send(self) -> None:
+        self._kick = None
+        batch = self._again
+        self._again = []
+        if self._needs_scripts:
+            self._needs_scripts = False
+            loads = [("SCRIPT", "LOAD", script) for script in self._scripts]
+            batch = [(load, _NoOne()) for load in loads] + batch
+        while self._waiting and len(batch) < MAX_COMMANDS:
+            job = self._waiting.popleft()
+            batch.append((job.command(), job))
+        if not batch or not self._link.is_up:
+            return
+        self._under_way.extend(batch)
+        self._sent_at = time.monotonic()
+        self._link.send(b"".join([pack(*command) for command, _ in batch]))
+
+    def _take_reply(self, reply: Reply) -> None:
+        command, job = self._under_way.popleft()
+        if isinstance(reply, ReplyError):
+            self._take_error(str(reply), command, job)
+        else:
+            self._finish(job, reply)
+        if not self._under_way and (self._waiting or self._again):
+            self._send()
+
+    def _take_error(self, error: str, command: Arguments, job: Job) -> None:
+        if error.startswith("NOSCRIPT"):
+            # Not run, so it is safe to say it again: this Redis has forgotten the scripts.
+            self._needs_scripts = True
+            self._again.append((command, job))
+            return
+        log.error("Redis answered %.200s", error)
+        self._finish(job, StoreError("Redis could not do it"))
+        if error.startswith(_GO_ELSEWHERE):
+            self._link.abort()
+
+    def _finish(self, job: Job, reply: Reply | StoreError) -> None:
+        try:
+            job.done(reply)
+        except Exception:
+            log.exception("what was to be done with an answer of Redis failed; this is a bug")
+
+    async def _watch_over(self) -> None:
+        probe_at = time.monotonic() + PROBE_S
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            if self._under_way and now - self._sent_at > self._timeout_s:
+                self._link.abort()
+            elif now >= probe_at:
+                probe_at = now + PROBE_S
+                if self._link.is_up:
+                    self.add(_Probe(self))
+
+    def _learn_time(self, reply: list[bytes], asked_at: float) -> None:
+        seconds, microseconds = map(int, reply)
+        self.clock.learn(seconds * 1000 + microseconds / 1000, asked_at, time.monotonic())
+
+
+class _NoOne:
+    """A command whose reply nobody waits for."""
+
+    def command(self) -> Arguments:
+        return ()
+
+    def done(self, reply: Reply | StoreError) -> None:
+        del reply
+
+
+class _Probe:
+    """Looks at Redis's clock."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._asked_at = 0.0
+
+    def command(self) -> Arguments:
+        self._asked_at = time.monotonic()
+        return ("TIME",)
+
+    def done(self, reply: Reply | StoreError) -> None:
+        if not isinstance(reply, StoreError):
+            self._pipeline._learn_time(reply, self._asked_at)

@@ -1,0 +1,1 @@
+"""The edges: sockets, HTTP requests and the page."""

@@ -1,0 +1,98 @@
+"""The way from an HTTP request to a `SeatSocket`: Tornado's handshake, and then the socket is ours.
+
+All that touches Tornado's inner parts stands here; `tests/test_handshake.py` fails loudly when a
+new Tornado has other ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
+
+from seatws.frames import negotiate
+from seatws.messages import CLIENT_ID
+from seatws.web.origins import Origins
+from seatws.web.problems import ProblemHandler
+from seatws.web.socket import SeatSocket
+from seatws.web.sockets import Sockets
+
+SUBPROTOCOL = "seatws.v1"
+
+
+class SeatHandler(ProblemHandler, WebSocketHandler):
+    """`GET /ws/{client_id}`: upgrades, and is gone once the socket is handed over."""
+
+    def initialize(self, sockets: Sockets, origins: Origins) -> None:
+        """Take what the handler needs (Tornado calls it with the route's arguments)."""
+        self._sockets = sockets
+        self._origins = origins
+        self._inflates = False
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Check the request, then shake hands."""
+        (self._client_id,) = args
+        if not re.match(CLIENT_ID, self._client_id):
+            rule = "client_id in the path: must be 1 to 64 of A-Z a-z 0-9 . _ : @ -"
+            self.send_problem(400, "invalid_message", rule)
+            return
+        if self.request.headers.get("Upgrade", "").lower() != "websocket":
+            self.set_header("Upgrade", "websocket")
+            self.send_problem(426, "invalid_message", "this address takes WebSockets only")
+            return
+        if extension := negotiate(self.request.headers.get("Sec-WebSocket-Extensions", "")):
+            self._inflates = True
+            self.set_header("Sec-WebSocket-Extensions", extension)
+        await super().get(*args, **kwargs)
+
+    def check_origin(self, origin: str) -> bool:
+        """Whether a page from there may connect (Tornado answers 403 if not)."""
+        return self._origins.allows(origin)
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """Our own protocol where it is offered."""
+        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
+
+    def get_websocket_protocol(self) -> WebSocketProtocol13 | None:
+        """Tornado's protocol, but only up to the handshake."""
+        if self.request.headers.get("Sec-WebSocket-Version") != "13":
+            return None
+        # No compression by Tornado: it would keep a compressor a connection, 300 KiB each.
+        params = _WebSocketParams(
+            ping_interval=None, ping_timeout=None, max_message_size=1, compression_options=None
+        )
+        return _Handover(self, False, params)
+
+    def take_over(self, handover: _Handover) -> None:
+        """Make the socket ours. What is left of the handler is garbage after that."""
+        stream = handover.stream
+        stream.set_nodelay(True)
+        stream.io_loop.remove_handler(stream.socket)
+        came_already = bytes(stream._read_buffer)
+        address = self.request.remote_ip or ""
+        refusal = self._sockets.refusal_for(address)
+        socket = SeatSocket(
+            self._sockets,
+            asyncio.get_running_loop(),
+            stream.socket,
+            self._client_id,
+            address,
+            inflates=self._inflates,
+        )
+        if refusal is not None:
+            socket.say_goodbye(*refusal)  # a browser can't read a refused handshake, but this
+        elif came_already:
+            socket.receive(came_already)
+
+
+class _Handover(WebSocketProtocol13):
+    """Shakes hands as Tornado does, then gives the socket away instead of reading frames."""
+
+    handler: SeatHandler
+
+    async def _receive_frame_loop(self) -> None:
+        if self.stream.writing():
+            await self.stream.write(b"")  # done when the answer to the handshake is out
+        self.handler.take_over(self)

@@ -1,0 +1,215 @@
+"""HTTP: health, figures, a room's map, and holds for clients without a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any, Final
+
+from seatws.config import Config
+from seatws.errors import BadMessage, RateLimited
+from seatws.holds import hold_of
+from seatws.messages import CLIENT_ID, ROOM_ID, SEAT_ID, decode_put
+from seatws.metrics import Metrics
+from seatws.privacy import UserInfoFilter
+from seatws.rooms.hub import Hub
+from seatws.rooms.room import Room
+from seatws.web.problems import ApiHandler
+from seatws.web.rate import Buckets
+from seatws.web.sockets import Sockets
+
+LONGEST_WAIT_S: Final = 60.0
+"""`?wait=` above it counts as it: proxies give up on silent requests about then."""
+_RULES: Final = {
+    "room_id": (ROOM_ID, "1 to 64 of A-Z a-z 0-9 . _ : @ -"),
+    "client_id": (CLIENT_ID, "1 to 64 of A-Z a-z 0-9 . _ : @ -"),
+    "seat_id": (SEAT_ID, "1 to 32 of A-Z a-z 0-9 . _ : @ -"),
+}
+
+
+class Api:
+    """What the handlers work with."""
+
+    def __init__(self, config: Config, hub: Hub, sockets: Sockets, metrics: Metrics) -> None:
+        self.config = config
+        self.hub = hub
+        self.sockets = sockets
+        self.metrics = metrics
+        self.buckets = Buckets(config.limits)
+        self.share = UserInfoFilter(config.privacy.shared_user_info)
+        self.started_at = time.monotonic()
+        self.is_draining = asyncio.Event()
+        """Set when the server is going down: requests that wait are answered."""
+
+
+class _Handler(ApiHandler):
+    def initialize(self, api: Api) -> None:
+        """Take what the handlers work with (Tornado calls it with the route's arguments)."""
+        self.api = api
+
+    def check(self, **ids: str) -> None:
+        """Refuse illegal ids.
+
+        Raises:
+            BadMessage: It names the first one.
+        """
+        for name, value in ids.items():
+            rule, words = _RULES[name]
+            if not re.match(rule, value):
+                raise BadMessage(f"{name}: must be {words}")
+
+
+class HealthHandler(_Handler):
+    """`GET /health`: whether this instance can serve."""
+
+    def get(self) -> None:
+        """200 when Redis can be reached, else 503."""
+        hub = self.api.hub
+        if not hub.is_up:
+            self.set_status(503)
+        self.send_json(
+            {
+                "status": "healthy" if hub.is_up else "unhealthy",
+                "service": "websocket",
+                "active_connections": len(self.api.sockets),
+                "active_rooms": hub.active_rooms,
+                "redis_connected": hub.is_up,
+            }
+        )
+
+    head = get
+
+
+class StatsHandler(_Handler):
+    """`GET /stats`: this instance's figures; no client ids, no names."""
+
+    def get(self) -> None:
+        """Each room that is followed here, with its viewers and holds."""
+        rooms = {
+            room.room_id: {"connections": room.viewers, "selections": len(room.mirror.holds)}
+            for room in self.api.hub.rooms.values()
+        }
+        self.send_json(
+            {
+                "active_connections": len(self.api.sockets),
+                "active_rooms": self.api.hub.active_rooms,
+                "temporary_selections": sum(room["selections"] for room in rooms.values()),
+                "rooms": rooms,
+                "uptime_seconds": round(time.monotonic() - self.api.started_at, 3),
+            }
+        )
+
+    head = get
+
+
+class SelectionsHandler(_Handler):
+    """`GET /room/{room_id}/selections`: the room's map, at once or at its next change."""
+
+    waiting: asyncio.Future[None] | None = None
+    gone = False
+
+    async def get(self, room_id: str) -> None:
+        """200 with the map, or 304 if it is the one that the client knows."""
+        self.check(room_id=room_id)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._wait_s()
+        known = _tags(self.request.headers.get("If-None-Match", ""))
+        while True:
+            room = await self.api.hub.live_room(room_id)
+            tag = _tag_of(room)
+            left = until - loop.time()
+            ends = left <= 0 or self.gone or self.api.is_draining.is_set()
+            if ends or not known & {tag, "*"}:
+                break
+            await self._wait_for_change(room, left)
+        self.set_header("ETag", tag)
+        if known & {tag, "*"}:
+            self.set_status(304)
+            return
+        selections = [hold.selection for hold in room.mirror.holds.values()]
+        self.send_json({"room_id": room_id, "selections": selections, "count": len(selections)})
+
+    head = get
+
+    def on_connection_close(self) -> None:
+        """The client has gone: wait no longer."""
+        self.gone = True
+        if self.waiting is not None:
+            self.waiting.cancel()
+
+    async def _wait_for_change(self, room: Room, seconds: float) -> None:
+        self.waiting = room.changed()
+        draining = asyncio.ensure_future(self.api.is_draining.wait())
+        try:
+            either: set[asyncio.Future[Any]] = {self.waiting, draining}
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.waiting.cancel()
+            draining.cancel()
+
+    def _wait_s(self) -> float:
+        text = self.get_query_argument("wait", "0")
+        if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", text):
+            raise BadMessage("wait: must be a number of seconds, such as 25")
+        return min(float(text), LONGEST_WAIT_S)
+
+
+class SelectionHandler(_Handler):
+    """`/room/{room_id}/selections/{seat_id}`: one hold."""
+
+    methods = "PUT, DELETE, OPTIONS"
+
+    async def put(self, room_id: str, seat_id: str) -> None:
+        """Hold the seat: 201, or 200 if it is the client's already."""
+        self.check(room_id=room_id, seat_id=seat_id)
+        limits = self.api.config.limits
+        if len(self.request.body) > limits.message_bytes:
+            most = f"the body must be at most {limits.message_bytes} bytes"
+            self.send_problem(413, "invalid_message", most)
+            return
+        put = decode_put(self.request.body, limits.user_info_bytes)
+        self._count(put.client_id)
+        user_info = bytes(put.user_info)
+        seat, rev, deadline_ms = await self.api.hub.hold(room_id, put.client_id, seat_id, user_info)
+        self.set_status(201 if rev else 200)
+        room = await self.api.hub.live_room(room_id)
+        hold = room.mirror.holds.get(seat)
+        if hold is None or hold.selection.client_id != put.client_id:
+            # It ended while we looked for it; this is what it was.
+            since_ms = deadline_ms - self.api.config.holds.seconds * 1000
+            shared = self.api.share(user_info.decode())
+            hold = hold_of(room_id, seat, put.client_id, since_ms, deadline_ms, shared)
+        self.send_json(hold.selection)
+
+    async def delete(self, room_id: str, seat_id: str) -> None:
+        """End the hold: 204."""
+        client_id = self.get_query_argument("client_id", "")
+        self.check(room_id=room_id, seat_id=seat_id, client_id=client_id)
+        self._count(client_id)
+        await self.api.hub.free(room_id, client_id, seat_id)
+        self.set_status(204)
+
+    def _count(self, client_id: str) -> None:
+        key = (self.request.remote_ip or "", client_id)
+        if retry_after_ms := self.api.buckets.take(key, time.monotonic()):
+            raise RateLimited(retry_after_ms)
+
+
+class MetricsHandler(_Handler):
+    """`GET /metrics`: Prometheus text."""
+
+    def get(self) -> None:
+        """All that is counted."""
+        self.set_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.finish(self.api.metrics.text())
+
+
+def _tag_of(room: Room) -> str:
+    """The map's entity tag: the same on every instance (RFC 9110 8.8.3)."""
+    return f'"{room.mirror.epoch}-{room.mirror.rev}"'
+
+
+def _tags(if_none_match: str) -> set[str]:
+    """The tags of the header; weak ones count as strong (RFC 9110 13.1.2)."""
+    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")} - {""}

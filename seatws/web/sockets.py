@@ -1,0 +1,153 @@
+"""All sockets of this instance: how many there may be, which are dead, and how they go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from seatws.config import Config
+from seatws.errors import CloseCode
+from seatws.metrics import Counts
+from seatws.rooms.hub import Hub
+from seatws.web.connection import CLOSE_S
+
+if TYPE_CHECKING:
+    from seatws.web.socket import SeatSocket
+
+log = logging.getLogger(__name__)
+
+SWEEP_S: Final = 1.0
+"""All sockets are looked at so often, instead of a timer for each."""
+SWEEP_SLICE: Final = 500
+"""So many are looked at before the loop does other things."""
+
+
+class Sockets:
+    """Every open socket.
+
+    Args:
+        config: Limits, heartbeat and drain.
+        hub: Where requests go.
+        counts: What is counted on the way.
+    """
+
+    def __init__(self, config: Config, hub: Hub, counts: Counts) -> None:
+        self.config = config
+        self.hub = hub
+        self.counts = counts
+        self._open: dict[SeatSocket, None] = {}
+        self._by_address: Counter[str] = Counter()
+        self._sweeping: asyncio.Task[None] | None = None
+        self._is_draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._open)
+
+    def start(self) -> None:
+        """Begin to look for dead, slow and half-closed connections."""
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+
+    def add(self, socket: SeatSocket) -> None:
+        """Note a new one."""
+        self._open[socket] = None
+        self._by_address[socket.address] += 1
+        self._empty.clear()
+        self.counts.connections_opened += 1
+
+    def remove(self, socket: SeatSocket) -> None:
+        """Forget one that is closed, and leave its line in the log."""
+        del self._open[socket]
+        self._by_address[socket.address] -= 1
+        if not self._by_address[socket.address]:
+            del self._by_address[socket.address]
+        if not self._open:
+            self._empty.set()
+        self.counts.closes[socket.close_code] += 1
+        log.info(
+            "closed: client %s, code %d, after %.1f s, %d frames in, %d out",
+            loggable(socket.client_id),
+            socket.close_code,
+            asyncio.get_running_loop().time() - socket.opened_at,
+            socket.frames_in,
+            socket.frames_out,
+        )
+
+    def refusal_for(self, address: str) -> tuple[CloseCode, str] | None:
+        """Why one more connection from there is one too many; None if it is not."""
+        limits = self.config.limits
+        if self._is_draining:
+            return CloseCode.SERVICE_RESTART, "the server is being restarted"
+        if limits.connections and len(self._open) >= limits.connections:
+            return CloseCode.TRY_AGAIN_LATER, "this instance is full"
+        if 0 < limits.connections_per_address <= self._by_address[address]:
+            return CloseCode.RATE_LIMITED, "too many connections from this address"
+        return None
+
+    async def drain(self, seconds: float) -> None:
+        """Send everybody away, spread over some time, and wait until they are gone.
+
+        Those who don't answer the close are cut off some seconds after the last was told.
+        """
+        self._is_draining = True
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
+        leaving = list(self._open)
+        random.shuffle(leaving)
+        for number, socket in enumerate(leaving):
+            at = ends - seconds * (1 - number / len(leaving))
+            while (wait := at - loop.time()) > 0:
+                # In small steps, so that a close of theirs ends the waiting.
+                await asyncio.sleep(min(wait, 0.05))
+                if not self._open:
+                    return
+            socket.say_goodbye(CloseCode.SERVICE_RESTART, "the server is being restarted")
+        try:
+            async with asyncio.timeout(CLOSE_S + 2 * SWEEP_S):
+                await self._empty.wait()
+        except TimeoutError:
+            log.warning("%d connections did not close in time", len(self._open))
+
+    async def close(self) -> None:
+        """Cut off who is left."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        for socket in list(self._open):
+            socket.abort()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            sockets = list(self._open)
+            for at in range(0, len(sockets), SWEEP_SLICE):
+                now = asyncio.get_running_loop().time()
+                for socket in sockets[at : at + SWEEP_SLICE]:
+                    self._look_at(socket, now)
+                await asyncio.sleep(0)
+
+    def _look_at(self, socket: SeatSocket, now: float) -> None:
+        heartbeat = self.config.heartbeat
+        if socket.closing_since is not None:
+            if now - socket.closing_since > CLOSE_S:
+                socket.abort()
+        elif socket.behind_since is not None:
+            if now - socket.behind_since > self.config.limits.slow_seconds:
+                socket.say_goodbye(CloseCode.TOO_SLOW, "did not read what it was sent")
+        elif heartbeat.interval_seconds:
+            silent_s = now - socket.heard_at
+            if silent_s > heartbeat.interval_seconds + heartbeat.timeout_seconds:
+                socket.say_goodbye(CloseCode.TIMED_OUT, "no sign of life")
+            elif silent_s > heartbeat.interval_seconds and socket.pinged_at < socket.heard_at:
+                socket.ping()
+
+
+def loggable(client_id: str) -> str:
+    """A client id as it may stand in the log: one that is an e-mail address is cut."""
+    name, at, _ = client_id.partition("@")
+    return f"{name[:1]}...@..." if at else client_id
