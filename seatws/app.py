@@ -146,7 +146,10 @@ class App:
         if self.config.redis.url != EMBEDDED:
             return self.config.redis.url
         self._embedded = EmbeddedServer(Path(self.config.redis.data_dir))
-        await self._embedded.start()
+        try:
+            await self._embedded.start()
+        except StoreError as exc:
+            raise ConfigError(f"redis.url: the embedded Redis does not start: {exc}") from exc
         return self._embedded.url
 
     def _listen(

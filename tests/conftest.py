@@ -74,7 +74,7 @@ Starter = Callable[..., Instance]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Starter]:
-    """Starts instances: `start(redis_url, SEATWS_HOLDS__SECONDS="5")`; all are stopped at the end."""
+    """Starts instances: `start(redis_url, SEATWS_HOLDS__SECONDS="5")`; stops them at the end."""
     started: list[Instance] = []
 
     def start_one(redis_url: str, **settings: str) -> Instance:
