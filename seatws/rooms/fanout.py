@@ -153,7 +153,8 @@ class Fanout:
     def _start_flush(self) -> None:
         self._due = None
         self._flush = _Flush(
-            start=self._first,
+            # Without frames there may be snapshots to send, but no viewer stands at the start.
+            start=self._first if self._frames else AWAY,
             head=self._head,
             shared=b"".join(self._frames),
             queue=iter(tuple(self.viewers)),
@@ -183,7 +184,7 @@ class Fanout:
 
     def _end_flush(self, flush: _Flush) -> None:
         self._flush = None
-        del self._frames[: flush.head - flush.start]
+        del self._frames[: flush.head - self._first]
         self._first = flush.head
         self._not_before = self._loop.time() + min(flush.took_s * PAUSE_FACTOR, LONGEST_PAUSE_S)
         if self._frames:

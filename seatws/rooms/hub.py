@@ -61,6 +61,7 @@ class Hub:
         self._max_rooms = config.limits.rooms_per_connection
         self._max_seats = config.holds.max_seats_per_client
         self._lingering: dict[Room, float] = {}
+        """Rooms that nobody is in, those first that have been so for longest, and since when."""
         self._away_since: float | None = None
         self._tending: asyncio.Task[None] | None = None
 
@@ -171,7 +172,7 @@ class Hub:
             StoreError: Redis is away or late.
         """
         room = self._room(room_id)
-        self._linger_if_unused(room)
+        self._lingering.pop(room, None)
         try:
             async with asyncio.timeout(OPEN_S):
                 while not room.is_live:
@@ -181,7 +182,6 @@ class Hub:
                         raise StoreError("Redis could not be read")
         except TimeoutError:
             raise StoreError("Redis did not answer in time") from None
-        self._linger_if_unused(room)
         return room
 
     async def hold(
@@ -278,12 +278,13 @@ class Hub:
 
     def _room_failed(self, room: Room, error: StoreError) -> None:
         """A room can't be read now. Who waited for it is refused; who is in it stays."""
-        for viewer, request_id in list(room.joining.items()):
+        joining, room.joining = room.joining, {}
+        for viewer, request_ids in joining.items():
             if not room.has(viewer):  # it may have been in already, and joined again
                 viewer.peer.viewers.pop(room.room_id, None)
-            command = JoinRoom(room_id=room.room_id, request_id=request_id)
-            self.refuse(viewer.peer, command, error)
-        room.joining.clear()
+            for request_id in request_ids:
+                command = JoinRoom(room_id=room.room_id, request_id=request_id)
+                self.refuse(viewer.peer, command, error)
         if not room.is_used:
             self._forget(room)
 
@@ -300,16 +301,6 @@ class Hub:
             room.leave(viewer)
         else:
             room.drop(viewer)
-        self._linger_if_unused(room)
-
-    def _linger_if_unused(self, room: Room) -> None:
-        """Note that a room is empty, or was asked for and so is empty since now."""
-        if room.is_used:
-            return
-        self._lingering.pop(room, None)
-        self._lingering[room] = time.monotonic()
-        if len(self._lingering) > MAX_LINGERING:
-            self._forget(next(iter(self._lingering)))
 
     def _forget(self, room: Room) -> None:
         self._lingering.pop(room, None)
@@ -318,7 +309,7 @@ class Hub:
             room.close()
 
     async def _tend(self) -> None:
-        """Compare every room with Redis every two seconds, and let empty ones go in time."""
+        """Compare every room with Redis every two seconds, and let unused ones go in time."""
         while True:
             rooms = list(self.rooms.values())
             groups = [
@@ -328,12 +319,18 @@ class Hub:
                 for room in group:
                     room.compare()
                 await asyncio.sleep(COMPARE_S / max(1, len(groups)))
-            before = time.monotonic() - LINGER_S
-            for room in [room for room, since in self._lingering.items() if since < before]:
-                if room.is_used:
-                    del self._lingering[room]
-                else:
-                    self._forget(room)
+            self._let_go(time.monotonic())
+
+    def _let_go(self, now: float) -> None:
+        for room in self.rooms.values():
+            if room.is_used:
+                self._lingering.pop(room, None)
+            else:
+                self._lingering.setdefault(room, now)
+        for room, since in list(self._lingering.items()):
+            if now - since < LINGER_S and len(self._lingering) <= MAX_LINGERING:
+                return
+            self._forget(room)
 
     # ------------------------------------------------------------ answers
 

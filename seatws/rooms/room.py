@@ -64,8 +64,8 @@ class Room:
         self.mirror = Mirror()
         self.is_live = False
         """Whether the mirror can be vouched for."""
-        self.joining: dict[Viewer, str | None] = {}
-        """Who waits for the room to be live, and the `request_id` of the join."""
+        self.joining: dict[Viewer, list[str | None]] = {}
+        """Who waits for the room to be live, and the `request_id` of each join."""
         self._store = store
         self._feed = feed
         self._share = share
@@ -77,6 +77,7 @@ class Room:
         self._frame = b""
         self._frame_until = 0.0
         self._meanwhile: list[Event] = []
+        self._is_closed = False
         self._reading = False
         self._read_again = False
         self._patience: asyncio.TimerHandle | None = None
@@ -92,6 +93,7 @@ class Room:
     def close(self) -> None:
         """Follow it no more. Nobody may be in it."""
         self._feed.unsubscribe(self.room_id)
+        self._is_closed = True
         self.is_live = False
         for timer in (self._patience, self._expiry):
             if timer is not None:
@@ -113,17 +115,19 @@ class Room:
         return len(self._fanout.viewers)
 
     def _subscribed(self, error: StoreError | None) -> None:
+        if self._is_closed:
+            return
         if error is not None:
             self._on_failed(self, error)
         else:
-            self.read_anew("opened")
+            self.read_anew("subscribed")
 
     # ------------------------------------------------------------ viewers
 
     def join(self, viewer: Viewer, request_id: str | None) -> None:
         """Take a viewer in, now or as soon as the room is live."""
         if not self.is_live:
-            self.joining[viewer] = request_id
+            self.joining.setdefault(viewer, []).append(request_id)
             return
         joined = RoomJoined(
             room_id=self.room_id, client_id=viewer.peer.client_id, request_id=request_id
@@ -192,6 +196,8 @@ class Room:
 
     def _loaded(self, snapshot: Snapshot | StoreError) -> None:
         self._reading = False
+        if self._is_closed:
+            return
         if isinstance(snapshot, StoreError):
             self._read_again = False
             self._fanout.release_answers()
@@ -219,7 +225,8 @@ class Room:
             if not self.is_live or not self.joining:
                 return
             viewer = next(iter(self.joining))
-            self.join(viewer, self.joining.pop(viewer))
+            for request_id in self.joining.pop(viewer):
+                self.join(viewer, request_id)
         self._loop.call_soon(self._admit)
 
     def _apply(self, change: Change) -> None:
@@ -286,7 +293,6 @@ class Room:
         if self.is_live and (self.mirror.epoch != epoch or self.mirror.rev < rev):
             # Whatever kept the events from coming: ask for them again, then read.
             self.is_live = False
-            self._counts.room_read("missed")
             self.open()
 
     # ------------------------------------------------------------ deadlines
@@ -310,7 +316,7 @@ class Room:
     def _look_for_ended(self) -> None:
         self._expiry = None
         deadline = self.mirror.next_deadline()
-        if not self.is_live or deadline is None:
+        if not self.is_live or not self._store.is_up or deadline is None:
             return  # the next snapshot or the next hold plans again
         if deadline <= self._store.clock.now_ms():
             self._store.expire(self.room_id)

@@ -85,7 +85,11 @@ class Link(asyncio.Protocol):
 
 
 Greet = Callable[[redis.asyncio.Connection], Awaitable[None]]
-"""What is said on a new connection before it is used; raises what `explain` knows."""
+"""What is said on a new connection before it is used; may raise what `explain` knows."""
+
+
+async def say_nothing(connection: redis.asyncio.Connection) -> None:
+    """Greet nobody."""
 
 
 class KeptLink:

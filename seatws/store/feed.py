@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,14 +17,18 @@ import msgspec
 from seatws.config import Config
 from seatws.errors import StoreError
 from seatws.holds import Event
-from seatws.store.connect import KeptLink, Reply, ReplyError, pack
-from seatws.store.health import check_server
+from seatws.store.connect import KeptLink, Reply, ReplyError, pack, say_nothing
 from seatws.store.keys import room_keys, room_of_channel
 
 log = logging.getLogger(__name__)
 
 PROBE_S = 1.5
 """How often the connection is asked for a sign of life, which has as long to come."""
+
+_ALL_STAND = b"all subscriptions stand"
+
+Confirmed = Callable[[StoreError | None], None]
+"""Called with None when a subscription stands, with an error when it can't be had."""
 
 _decode_event = msgspec.msgpack.Decoder(Event).decode
 
@@ -56,12 +61,13 @@ class Feed:
         self._prefix = config.redis.prefix
         self._origin = origin.encode()
         self._listener = listener
-        self._rooms: dict[str, list[Callable[[StoreError | None], None]]] = {}
-        """Each subscribed room, and who waits for the subscription to stand."""
+        self._rooms: dict[str, None] = {}
+        self._unconfirmed: deque[Confirmed] = deque()
+        """Who waits for each SUBSCRIBE that was said, in order: every one is confirmed once."""
         self._link = KeptLink(
             url,
             config.redis.connect_timeout_seconds,
-            greet=check_server,
+            greet=say_nothing,
             on_reply=self._take,
             on_up=self._up,
             on_down=self._down,
@@ -92,18 +98,18 @@ class Feed:
             await asyncio.gather(self._watch, return_exceptions=True)
         await self._link.close()
 
-    def subscribe(self, room_id: str, done: Callable[[StoreError | None], None]) -> None:
+    def subscribe(self, room_id: str, done: Confirmed) -> None:
         """Hear of a room from now on. `done` is called when that stands, or can't be had."""
         if not self._link.is_up:
             done(StoreError("Redis is away"))
             return
-        self._rooms.setdefault(room_id, []).append(done)
+        self._rooms[room_id] = None
+        self._unconfirmed.append(done)
         self._say("SUBSCRIBE", room_id)
 
     def unsubscribe(self, room_id: str) -> None:
         """Hear no more of a room."""
-        self._rooms.pop(room_id, None)
-        if self._link.is_up:
+        if self._rooms.pop(room_id, self) is None and self._link.is_up:
             self._say("UNSUBSCRIBE", room_id)
 
     def _say(self, command: str, *room_ids: str) -> None:
@@ -112,38 +118,34 @@ class Feed:
 
     def _up(self) -> None:
         self._heard = True
+        if not self._opened:
+            return
         if self._rooms:
-            # Before the listener's snapshots, which go another way: so it must not take one
-            # until the subscription stands. The reply to this PING comes after all of them.
+            self._unconfirmed.extend([_nobody] * len(self._rooms))
             self._say("SUBSCRIBE", *self._rooms)
-        if self._opened:
-            self._link.send(pack("PING", "back"))
+        # The listener's snapshots go another way, so it must take none until every subscription
+        # stands: the answer to this comes after all of them.
+        self._link.send(pack("PING", _ALL_STAND))
 
     def _down(self) -> None:
-        waiting = [done for room in self._rooms.values() for done in room]
-        for room in self._rooms.values():
-            room.clear()
-        for done in waiting:
+        unconfirmed, self._unconfirmed = self._unconfirmed, deque()
+        for done in unconfirmed:
             done(StoreError("Redis went away before it answered"))
         self._listener.on_feed_down()
 
     def _take(self, reply: Reply) -> None:
         self._heard = True
-        if isinstance(reply, ReplyError):
-            log.error("Redis answered a subscription with %.200s", reply)
-            self._link.abort()
-            return
         match reply:
             case [b"message", channel, message]:
                 if not message.startswith(self._origin):
                     self._take_message(room_of_channel(self._prefix, channel), message)
-            case [b"subscribe", channel, _]:
-                room_id = room_of_channel(self._prefix, channel)
-                waiting = self._rooms.get(room_id)
-                while waiting:
-                    waiting.pop(0)(None)
-            case [b"pong", b"back"] | b"back":
+            case [b"subscribe", _, _]:
+                self._unconfirmed.popleft()(None)
+            case [b"pong", said] | bytes(said) if said == _ALL_STAND:
                 self._listener.on_feed_up()
+            case ReplyError():
+                log.error("Redis answered a subscription with %.200s", reply)
+                self._link.abort()
 
     def _take_message(self, room_id: str, message: bytes) -> None:
         try:
@@ -160,3 +162,7 @@ class Feed:
             await asyncio.sleep(PROBE_S)
             if not self._heard:
                 self._link.abort()
+
+
+def _nobody(error: StoreError | None) -> None:
+    """Waits for a subscription that is only said again."""

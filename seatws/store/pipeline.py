@@ -15,7 +15,7 @@ from typing import Protocol
 
 import redis.asyncio
 
-from seatws.errors import StoreError
+from seatws.errors import ConfigError, StoreError
 from seatws.store.clock import RedisClock
 from seatws.store.connect import Greet, KeptLink, Reply, ReplyError, ask, pack
 
@@ -52,7 +52,7 @@ class Pipeline:
         connect_timeout_s: For opening a connection.
         timeout_s: For an answer; over it the connection is given up.
         scripts: Lua sources that jobs call by their SHA-1.
-        greet: Said on each new connection first.
+        greet: Said on each new connection first. Its ConfigError stops the first `open` only.
         on_up: The connection stands again; called before any waiting job.
         on_down: The connection was lost; called after the jobs that were lost with it.
     """
@@ -123,10 +123,15 @@ class Pipeline:
         self._waiting.append(job)
         if not self._under_way and self._kick is None:
             # At the end of this turn of the loop: what else it brings goes along.
-            self._kick = asyncio.get_running_loop().call_soon(self._send)
+            self._kick = asyncio.get_running_loop().call_soon(self._kicked)
 
     async def _introduce(self, connection: redis.asyncio.Connection) -> None:
-        await self._greet(connection)
+        try:
+            await self._greet(connection)
+        except ConfigError as exc:
+            if not self._opened:
+                raise
+            log.error("%s", exc)  # no reason to stop serving, but one to look
         for script in self._scripts:
             await ask(connection, "SCRIPT", "LOAD", script)
         asked_at = time.monotonic()
@@ -148,8 +153,12 @@ class Pipeline:
         for job in lost:
             self._finish(job, StoreError(why))
 
-    def _send(self) -> None:
+    def _kicked(self) -> None:
         self._kick = None
+        if not self._under_way and self._link.is_up:
+            self._send()
+
+    def _send(self) -> None:
         batch = self._again
         self._again = []
         if self._needs_scripts:
@@ -159,7 +168,7 @@ class Pipeline:
         while self._waiting and len(batch) < MAX_COMMANDS:
             job = self._waiting.popleft()
             batch.append((job.command(), job))
-        if not batch or not self._link.is_up:
+        if not batch:
             return
         self._under_way.extend(batch)
         self._sent_at = time.monotonic()
