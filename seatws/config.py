@@ -1,6 +1,6 @@
 """`conf/seatws.toml` and the environment, read once into one frozen, checked `Config`.
 
-A setting is one field of one section: its type, its default, its `_Rule` (range, and the words for
+A setting is one field of one section: its type, its default, its `Rule` (range, and the words for
 who misses it) and its meaning stand together, each once. `load` checks the file and the environment
 by these rules and reports all problems at once, a line each:
 
@@ -11,104 +11,35 @@ by these rules and reports all problems at once, a line each:
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
-import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from seatws.errors import ConfigError
+from seatws.rules import (
+    FLAG,
+    Rule,
+    advice,
+    limit,
+    mismatch,
+    number,
+    one_line,
+    one_of,
+    text,
+    texts,
+    whole,
+)
 
 FILE_NAME = "seatws.toml"
 ENV_PREFIX = "SEATWS_"
 EMBEDDED = "embedded"
-LONGEST_SHOWN = 60  # characters of a wrong value that are repeated in an error
-
-
-class _Rule(NamedTuple):
-    """What a value must be, and the words for a value that is not."""
-
-    expected: str
-    fix: str
-    fits: Callable[[Any], bool]
-    secret: bool = False
-    """The value is not shown in errors."""
-
-    def problem(self, value: object) -> str | None:
-        """What is wrong with a value; None if nothing is."""
-        if self.fits(value):
-            return None
-        found = "a value not shown here (it may hold a password)" if self.secret else _shown(value)
-        return _mismatch(self.expected, found, self.fix)
-
-
-def _mismatch(expected: str, found: str, fix: str) -> str:
-    return f"expected {expected}, got {found}; {fix}"
-
-
-def _shown(value: object) -> str:
-    """Write a wrong value about as TOML does: one line, not too long, a URL's password left out."""
-    try:
-        text = json.dumps(value, default=str, ensure_ascii=False)
-    except (ValueError, RecursionError):  # 4,300 digits by way of hex; lists in lists in lists
-        return "a value too large to show"
-    text = re.sub("//.*@", "//***@", text)  # a Redis URL that was put under another key
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-
-
-def _whole(low: int, high: int, fix: str, *, zero: str = "") -> _Rule:
-    """A whole number, both ends included; `zero` says what 0 means where that is not a quantity."""
-    return _Rule(
-        f"a whole number from {low}{f' ({zero})' if zero else ''} to {high}",
-        fix,
-        # Not isinstance: True is an int, and nobody means 1 by it.
-        lambda value: type(value) is int and low <= value <= high,
-    )
-
-
-def _limit(high: int, fix: str) -> _Rule:
-    return _whole(0, high, fix, zero="no limit")
-
-
-def _number(low: float, high: float, fix: str, *, zero: str = "") -> _Rule:
-    """A number, both ends included; with `zero`, 0 is allowed too and means that."""
-    return _Rule(
-        f"{f'0 ({zero}) or ' if zero else ''}a number from {low} to {high}",
-        fix,
-        # nan is in no range: every comparison with it is false.
-        lambda value: (
-            type(value) in (int, float) and (low <= value <= high or (bool(zero) and value == 0))
-        ),
-    )
-
-
-def _text(pattern: str, expected: str, fix: str) -> _Rule:
-    return _Rule(
-        expected,
-        fix,
-        lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None,
-    )
-
-
-def _texts(pattern: str, expected: str, fix: str) -> _Rule:
-    item = _text(pattern, expected, fix)
-    return _Rule(
-        expected, fix, lambda value: isinstance(value, list) and all(map(item.fits, value))
-    )
-
-
-def _one_of(words: object) -> _Rule:
-    """One of a `Literal`'s words."""
-    known = get_args(words)
-    listed = ", ".join(f'"{word}"' for word in known)
-    return _Rule(f"one of {listed}", "write it in lower case", known.__contains__)
 
 
 def _is_address(value: object) -> bool:
@@ -149,24 +80,20 @@ def _split_redis_url(url: str) -> SplitResult | None:
 # Rules with a lambda stand here, not in the annotations: `get_type_hints` evaluates those as text,
 # where a lambda does not see this module's names.
 
-_FLAG = _Rule(
-    "true or false", "write it in lower case, without quotes", lambda value: isinstance(value, bool)
-)
-
-_LISTEN = _Rule(
+_LISTEN = Rule(
     "an IP address or host name of this machine, without a port",
     '"127.0.0.1" is this machine only, "0.0.0.0" every network',
     _is_address,
 )
 
-_LISTEN_OR_EMPTY = _Rule(
+_LISTEN_OR_EMPTY = Rule(
     'an IP address or host name of this machine, without a port, or ""',
     '"" is the server\'s own address',
     lambda value: value == "" or _is_address(value),
 )
 
 # As a browser sends it: anything else would be accepted here and then match no page, ever.
-_ORIGINS = _texts(
+_ORIGINS = texts(
     r"\*|(?!https://[^/]*:443$|http://[^/]*:80$)[a-z][a-z0-9+.-]*://"
     r"(\[[0-9a-f:.]+\]|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[1-9][0-9]{0,4})?",
     'a list of "*", "scheme://host[:port]" or "scheme://*.domain[:port]"',
@@ -174,14 +101,14 @@ _ORIGINS = _texts(
     " no closing slash, no default port",
 )
 
-_REDIS_SCHEME = _Rule(
+_REDIS_SCHEME = Rule(
     "embedded, redis://, rediss:// or unix://",
     "redis+cluster:// and redis+sentinel:// are not supported yet by this version",
     lambda value: not str(value).startswith(("redis+cluster://", "redis+sentinel://")),
     secret=True,
 )
 
-_REDIS_URL = _Rule(
+_REDIS_URL = Rule(
     "embedded or a redis://, rediss:// or unix:// URL",
     "for example redis://:password@127.0.0.1:6379/0 or unix:///run/redis.sock, with any of"
     " @ / ? # [ ] % in the password percent-encoded (%40 for @)",
@@ -191,9 +118,9 @@ _REDIS_URL = _Rule(
     secret=True,
 )
 
-_REDIS_WAIT = _number(0.1, 2.5, "2.0 leaves time to answer a client within the promised 3 s")
+_REDIS_WAIT = number(0.1, 2.5, "2.0 leaves time to answer a client within the promised 3 s")
 
-_ALL_OR_SOME = _Rule(
+_ALL_OR_SOME = Rule(
     '"*" alone, or a list of keys',
     'take "*" out, or leave it alone: ["*"] shares every key',
     lambda keys: keys == ["*"] or "*" not in keys,
@@ -214,16 +141,16 @@ class Server(Section, frozen=True, kw_only=True):
     address: Annotated[str, _LISTEN] = "127.0.0.1"
     """Address to listen on."""
 
-    port: Annotated[int, _whole(0, 65535, "8001 is the usual one", zero="any free port")] = 8001
+    port: Annotated[int, whole(0, 65535, "8001 is the usual one", zero="any free port")] = 8001
     """TCP port to listen on. 0: any free one, which is only told in the log."""
 
     allowed_origins: Annotated[tuple[str, ...], _ORIGINS] = ("*",)
     """Pages that may connect, as their Origin header has them. `*`: every page; empty: none."""
 
-    xheaders: Annotated[bool, _FLAG] = False
+    xheaders: Annotated[bool, FLAG] = False
     """Believe X-Forwarded-For and its kin. Only behind a proxy that sets them."""
 
-    drain_seconds: Annotated[float, _number(0, 300, "10 suits most")] = 10.0
+    drain_seconds: Annotated[float, number(0, 300, "10 suits most")] = 10.0
     """Seconds over which the connections are closed on the way down. 0: all at once."""
 
 
@@ -241,7 +168,7 @@ class Redis(Section, frozen=True, kw_only=True):
 
     prefix: Annotated[
         str,
-        _text(
+        text(
             r"[A-Za-z0-9._:-]{1,32}",
             "1 to 32 of A-Z a-z 0-9 . _ : -",
             'for example "seatws" or "cinema:test"; no braces, they mark the room',
@@ -250,7 +177,7 @@ class Redis(Section, frozen=True, kw_only=True):
     """What every key and channel in Redis begins with, a colon apart."""
 
     data_dir: Annotated[
-        str, _text(r"[^\0]+", "the path of a directory", '"data" is one in the working directory')
+        str, text(r"[^\0]+", "the path of a directory", '"data" is one in the working directory')
     ] = "data"
     """Where the embedded server keeps its data, relative to the working directory."""
 
@@ -278,53 +205,53 @@ class Redis(Section, frozen=True, kw_only=True):
 class Holds(Section, frozen=True, kw_only=True):
     """How long a seat is held, and how many by one client."""
 
-    seconds: Annotated[int, _whole(5, 3600, "300 is five minutes")] = 300
+    seconds: Annotated[int, whole(5, 3600, "300 is five minutes")] = 300
     """Seconds from a selection to its end."""
 
-    max_seats_per_client: Annotated[int, _limit(10_000, "10 is a large family")] = 10
+    max_seats_per_client: Annotated[int, limit(10_000, "10 is a large family")] = 10
     """Seats of one room that one client may hold at a time. 0: no limit."""
 
-    keep_seconds: Annotated[int, _whole(1, 86_400, "3600 is one hour")] = 3600
+    keep_seconds: Annotated[int, whole(1, 86_400, "3600 is one hour")] = 3600
     """Seconds that an idle room's keys stay in Redis after its last deadline."""
 
 
 class Limits(Section, frozen=True, kw_only=True):
     """What one client may ask of the server."""
 
-    message_bytes: Annotated[int, _whole(1024, 1_048_576, "16384 is 16 KiB")] = 16_384
+    message_bytes: Annotated[int, whole(1024, 1_048_576, "16384 is 16 KiB")] = 16_384
     """Bytes of one frame from a client, after inflating."""
 
-    messages_per_second: Annotated[int, _limit(100_000, "50 is far more than a person clicks")] = 50
+    messages_per_second: Annotated[int, limit(100_000, "50 is far more than a person clicks")] = 50
     """Messages a second from one connection, on average. 0: no limit, and `burst` means nothing."""
 
-    burst: Annotated[int, _whole(1, 100_000, "100 lets a page join and select all at once")] = 100
+    burst: Annotated[int, whole(1, 100_000, "100 lets a page join and select all at once")] = 100
     """Messages from one connection that may come at once, after a silence."""
 
-    rooms_per_connection: Annotated[int, _limit(1000, "10 is usual")] = 10
+    rooms_per_connection: Annotated[int, limit(1000, "10 is usual")] = 10
     """Rooms that one connection may be in. 0: no limit."""
 
-    connections: Annotated[int, _limit(1_000_000, "20000 suits one process")] = 20_000
+    connections: Annotated[int, limit(1_000_000, "20000 suits one process")] = 20_000
     """Connections to this process; more are closed with 1013. 0: no limit."""
 
     connections_per_address: Annotated[
-        int, _limit(1_000_000, "50 suits a site without large offices")
+        int, limit(1_000_000, "50 suits a site without large offices")
     ] = 0
     """Connections to this process from one client address. 0: no limit."""
 
-    user_info_bytes: Annotated[int, _whole(2, 65_536, "1024 is 1 KiB")] = 1024
+    user_info_bytes: Annotated[int, whole(2, 65_536, "1024 is 1 KiB")] = 1024
     """Bytes of one `user_info`, as JSON. Less than `message_bytes`."""
 
-    unsent_bytes: Annotated[int, _whole(16_384, 67_108_864, "262144 is 256 KiB")] = 262_144
+    unsent_bytes: Annotated[int, whole(16_384, 67_108_864, "262144 is 256 KiB")] = 262_144
     """Bytes unsent to one viewer above which it gets no more changes until it has read them."""
 
-    slow_seconds: Annotated[int, _whole(1, 3600, "30 is half a minute")] = 30
+    slow_seconds: Annotated[int, whole(1, 3600, "30 is half a minute")] = 30
     """Seconds above `unsent_bytes` after which a viewer is closed with 4440."""
 
     def conflict(self) -> tuple[str, str] | None:
         """A `user_info` travels inside a message."""
         if self.user_info_bytes < self.message_bytes:
             return None
-        return "user_info_bytes", _mismatch(
+        return "user_info_bytes", mismatch(
             f"less than limits.message_bytes ({self.message_bytes})",
             str(self.user_info_bytes),
             "lower it, or raise limits.message_bytes",
@@ -336,7 +263,7 @@ class Privacy(Section, frozen=True, kw_only=True):
 
     shared_user_info: Annotated[
         tuple[str, ...],
-        _texts(
+        texts(
             r"(?s).+",
             "a list of the keys to share",
             'for example ["name"]; ["*"] shares all, [] nothing',
@@ -350,18 +277,18 @@ class Heartbeat(Section, frozen=True, kw_only=True):
     """How dead connections are found."""
 
     interval_seconds: Annotated[
-        float, _number(1, 3600, "25 stays under the 60 s of most proxies", zero="off")
+        float, number(1, 3600, "25 stays under the 60 s of most proxies", zero="off")
     ] = 25.0
     """Seconds from one ping to the next. 0: no pings."""
 
-    timeout_seconds: Annotated[float, _number(0.1, 3600, "20 suits slow phones")] = 20.0
+    timeout_seconds: Annotated[float, number(0.1, 3600, "20 suits slow phones")] = 20.0
     """Seconds to wait for the pong. At most `interval_seconds`, unless that is 0."""
 
     def conflict(self) -> tuple[str, str] | None:
         """A pong is waited for until the next ping at the longest."""
         if self.interval_seconds == 0 or self.timeout_seconds <= self.interval_seconds:
             return None
-        return "timeout_seconds", _mismatch(
+        return "timeout_seconds", mismatch(
             f"at most heartbeat.interval_seconds ({self.interval_seconds:g})",
             f"{self.timeout_seconds:g}",
             "lower it, or raise heartbeat.interval_seconds",
@@ -371,14 +298,14 @@ class Heartbeat(Section, frozen=True, kw_only=True):
 class Metrics(Section, frozen=True, kw_only=True):
     """Where Prometheus reads."""
 
-    enabled: Annotated[bool, _FLAG] = True
+    enabled: Annotated[bool, FLAG] = True
     """Whether `/metrics` is served."""
 
     address: Annotated[str, _LISTEN_OR_EMPTY] = ""
     """Address of the metrics' own port. Empty: `server.address`."""
 
     port: Annotated[
-        int, _whole(0, 65535, "9101 is free on most machines", zero="the server's own")
+        int, whole(0, 65535, "9101 is free on most machines", zero="the server's own")
     ] = 0
     """TCP port of the metrics. 0: the server's own address and port."""
 
@@ -386,7 +313,7 @@ class Metrics(Section, frozen=True, kw_only=True):
         """An address without a port would be ignored, and the metrics open to everyone."""
         if not self.address or self.port:
             return None
-        return "port", _mismatch(
+        return "port", mismatch(
             "a port of its own, as metrics.address is set",
             str(self.port),
             "set it (9101 is free on most machines), or leave metrics.address empty",
@@ -400,10 +327,10 @@ Format = Literal["text", "json"]
 class Log(Section, frozen=True, kw_only=True):
     """What is written to stdout."""
 
-    level: Annotated[Level, _one_of(Level)] = "info"
+    level: Annotated[Level, one_of(Level)] = "info"
     """The least that is logged."""
 
-    format: Annotated[Format, _one_of(Format)] = "text"
+    format: Annotated[Format, one_of(Format)] = "text"
     """Lines for people, or one JSON object a line for machines."""
 
 
@@ -450,7 +377,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> Config:
                 setting = f"{section}.{conflict[0]}"
                 problems.append(f"{places.get(setting, f'{file}: {setting}')}: {conflict[1]}")
     if problems:
-        raise ConfigError(*map(_one_line, problems))
+        raise ConfigError(*map(one_line, problems))
     return config
 
 
@@ -472,7 +399,7 @@ def override(config: Config, *, address: str | None, port: int | None) -> Config
 
 _DEFAULTS = Config()
 
-_RULES: dict[str, dict[str, tuple[_Rule, ...]]] = {
+_RULES: dict[str, dict[str, tuple[Rule, ...]]] = {
     section: {
         key: hint.__metadata__ for key, hint in get_type_hints(kind, include_extras=True).items()
     }
@@ -524,8 +451,8 @@ def _in_file(file: Path) -> Iterator[_Found]:
 
 def _in_table(file: str, section: str, table: object) -> Iterator[_Found]:
     if section not in _RULES:
-        advice = _advice(section, _RULES, "[{}]", f"the sections are {', '.join(_RULES)}")
-        yield _Found(f"{file}: {section}", problem=f"no such section; {advice}")
+        fix = advice(section, _RULES, "[{}]", f"the sections are {', '.join(_RULES)}")
+        yield _Found(f"{file}: {section}", problem=f"no such section; {fix}")
     elif not isinstance(table, dict):  # not shown: it may be the Redis URL
         problem = f"expected a section; write [{section}] on a line, and its settings below"
         yield _Found(f"{file}: {section}", section, problem=problem)
@@ -536,49 +463,38 @@ def _in_table(file: str, section: str, table: object) -> Iterator[_Found]:
             if key in known:
                 yield _Found(place, section, key, value, _problem(section, key, value))
             else:
-                advice = _advice(key, known, section + ".{}", f"[{section}] has {', '.join(known)}")
-                yield _Found(place, section, problem=f"no such setting; {advice}")
+                fix = advice(key, known, section + ".{}", f"[{section}] has {', '.join(known)}")
+                yield _Found(place, section, problem=f"no such setting; {fix}")
 
 
 def _in_environment(environ: Mapping[str, str]) -> Iterator[_Found]:
-    for name, text in sorted(environ.items()):
+    for name, given in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX) or "__" not in name:
             continue  # not ours, or a plugin's secret
         variable = name.removeprefix(ENV_PREFIX)
         if variable in _VARIABLES:
             section, key = _VARIABLES[variable]
             is_text = isinstance(getattr(getattr(_DEFAULTS, section), key), str)
-            value = text if is_text else _from_toml(text)
+            value = given if is_text else _from_toml(given)
             yield _Found(name, section, key, value, _problem(section, key, value))
         else:
             otherwise = (
                 f"write {ENV_PREFIX}<SECTION>__<KEY>, the names of {FILE_NAME} in upper case"
             )
-            advice = _advice(variable.upper(), _VARIABLES, ENV_PREFIX + "{}", otherwise)
-            yield _Found(name, problem=f"no such setting; {advice}")
+            fix = advice(variable.upper(), _VARIABLES, ENV_PREFIX + "{}", otherwise)
+            yield _Found(name, problem=f"no such setting; {fix}")
 
 
-def _from_toml(text: str) -> object:
+def _from_toml(given: str) -> object:
     """The value that a text is in TOML; the text itself if it is none (no setting takes that)."""
     try:
-        table = tomllib.loads(f"value = {text}")
+        table = tomllib.loads(f"value = {given}")
     except (ValueError, RecursionError):
-        return text
-    return table["value"] if len(table) == 1 else text  # more than one: the text had lines
+        return given
+    return table["value"] if len(table) == 1 else given  # more than one: the text had lines
 
 
 def _problem(section: str, key: str, value: object) -> str | None:
     """What the first rule that a value breaks says."""
     problems = (rule.problem(value) for rule in _RULES[section][key])
     return next((problem for problem in problems if problem is not None), None)
-
-
-def _one_line(text: str) -> str:
-    """Escape what a quoted TOML key may hold and a terminal would obey."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def _advice(name: str, known: Mapping[str, object], shape: str, otherwise: str) -> str:
-    # Closer than difflib's 0.6, by which LOG__COLOUR would be a misspelt LOG__LEVEL.
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    return f"did you mean {shape.format(nearest[0])}?" if nearest else otherwise
