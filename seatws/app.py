@@ -24,6 +24,7 @@ from seatws.errors import ConfigError, StoreError
 from seatws.metrics import Counts, Metrics
 from seatws.rooms.hub import Hub
 from seatws.store.embedded import EmbeddedServer
+from seatws.web.gate import Gate
 from seatws.web.handshake import SeatHandler
 from seatws.web.http import (
     Api,
@@ -53,16 +54,22 @@ class App:
 
     Args:
         config: Checked settings.
+        directory: Where they are from: plugins.toml is there, too.
+
+    Raises:
+        ConfigError: A plugin can't be loaded or is misconfigured.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, directory: Path) -> None:
         self.config = config
         self.counts = Counts()
+        self.gate = Gate(config, directory)
         self._embedded: EmbeddedServer | None = None
         self._hub: Hub | None = None
         self._sockets: Sockets | None = None
         self._api: Api | None = None
         self._servers: list[HTTPServer] = []
+        self._gate_stands = False
         self.port = 0
         """Where it listens, once it does."""
 
@@ -96,6 +103,8 @@ class App:
             await self._sockets.close()
         for server in self._servers:
             await server.close_all_connections()
+        if self._gate_stands:
+            await self.gate.stop()
         if self._hub is not None:
             await self._hub.close()
         if self._embedded is not None:
@@ -114,9 +123,11 @@ class App:
                 f"redis.url: can't use {config.redis.redacted_url}: {exc}; start that Redis, or "
                 "set SEATWS_REDIS__URL to another one, or to `embedded`"
             ) from exc
-        self._sockets = sockets = Sockets(config, hub, self.counts)
+        await self.gate.start()
+        self._gate_stands = True
+        self._sockets = sockets = Sockets(config, self.gate, hub, self.counts)
         metrics = Metrics(self.counts, self._gauges)
-        self._api = api = Api(config, hub, sockets, metrics)
+        self._api = api = Api(config, self.gate, hub, sockets, metrics)
         origins = Origins(config.server.allowed_origins)
         with_api = {"api": api}
         metrics_route = (r"/metrics", MetricsHandler, with_api)
@@ -141,6 +152,7 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 50)
+        self._warn_if_open()
 
     async def _redis_url(self) -> str:
         if self.config.redis.url != EMBEDDED:
@@ -170,6 +182,17 @@ class App:
         server.add_sockets(sockets)
         self._servers.append(server)
 
+    async def reload(self) -> None:
+        """Read plugins.toml anew, and let nobody stay where they may no longer be."""
+        if await self.gate.reload():
+            self._warn_if_open()
+            if self._sockets is not None:
+                await self._sockets.look_at_permissions()
+
+    def _warn_if_open(self) -> None:
+        if not self.gate.needs_identity:
+            log.warning("open mode: no plugin signs clients in, a client id is taken at its word")
+
     def describe(self) -> list[str]:
         """Where it listens, which Redis, which plugins: a line each, for a person."""
         config = self.config
@@ -180,7 +203,7 @@ class App:
         return [
             f"seatws {seatws.__version__} listens on http://{at}:{self.port}",
             f"Redis: {redis}",
-            "Plugins: none, open mode: every client id is taken at its word",
+            f"Plugins: {', '.join(self.gate.names) or 'none'}",
         ]
 
     def _gauges(self) -> dict[str, tuple[str, float]]:
@@ -217,18 +240,22 @@ def _bind(section: str, address: str, port: int) -> list[socket.socket]:
         raise ConfigError(f"{where}: {fix}") from exc
 
 
-async def serve(config: Config, announce: Callable[[App], None]) -> None:
+async def serve(config: Config, directory: Path, announce: Callable[[App], None]) -> None:
     """Run an instance until SIGTERM or SIGINT, then drain it. A second signal ends it at once.
+
+    SIGHUP reads the plugins' configuration anew.
 
     Args:
         config: Checked settings.
+        directory: Where they are from.
         announce: Called when it listens.
 
     Raises:
         ConfigError: It can't start; the text says what to do.
     """
-    app = App(config)
+    app = App(config, directory)
     going = asyncio.Event()
+    reloads: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()
 
     def go(name: str) -> None:
@@ -243,6 +270,7 @@ async def serve(config: Config, announce: Callable[[App], None]) -> None:
     try:
         for which in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(which, go, which.name)
+        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(app.reload())))
         announce(app)
         await going.wait()
         await app.drain()

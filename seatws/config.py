@@ -238,6 +238,12 @@ class Limits(Section, frozen=True, kw_only=True):
     ] = 0
     """Connections to this process from one client address. 0: no limit."""
 
+    failed_sign_ins_per_minute: Annotated[
+        int, limit(10_000, "30 lets a few visitors of one address mistake themselves")
+    ] = 30
+    """Bad tokens from one client address that are answered as such; over it 4429, HTTP 429. Good
+    ones still pass. 0: no limit."""
+
     user_info_bytes: Annotated[int, whole(2, 65_536, "1024 is 1 KiB")] = 1024
     """Bytes of one `user_info`, as JSON. Less than `message_bytes`."""
 

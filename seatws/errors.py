@@ -2,6 +2,8 @@
 
     SeatwsError              never raised itself
         ConfigError          a file, a variable or an argument is wrong; start-up only
+        PluginError          a plugin broke its contract; counts as a refusal
+            NotReady         it can't tell yet, for want of keys; the same token may work later
         StoreError           Redis is away or late; the same request may work later
         ClientError          the peer's doing; goes back as {"type": "error", "code": ...}
             BadMessage       invalid_message
@@ -9,7 +11,7 @@
             NotHolder        not_holder
             LimitReached     limit_reached
             RateLimited      rate_limited
-            Unauthenticated  unauthenticated
+            Unauthenticated  unauthenticated; NoToken where none was shown
             NotAllowed       forbidden
 
 `code` is a stable word for programs, the text is for people and safe to send back. Facts are
@@ -36,6 +38,14 @@ class ConfigError(SeatwsError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class PluginError(SeatwsError):
+    """A plugin failed, was late, or returned what the contract doesn't know."""
+
+
+class NotReady(PluginError):
+    """A plugin can't tell yet who is connecting. Answered 1013, HTTP 503: come back later."""
 
 
 class StoreError(SeatwsError):
@@ -119,15 +129,27 @@ class RateLimited(ClientError):
 
 
 class Unauthenticated(ClientError):
-    """No token yet, or it ended. Comes back with a new token."""
+    """No token yet, or it is bad, or it ended. Comes back with a new token."""
 
     code = "unauthenticated"
 
 
+class NoToken(Unauthenticated):
+    """No plugin knows what the client showed, if it showed anything."""
+
+
 class NotAllowed(ClientError):
-    """A plugin refused. The reason is for the log; the client learns `forbidden` and no more."""
+    """A plugin refused, or an identity is not the one it has to be.
+
+    Args:
+        reason: For the log alone; the client learns `forbidden` and no more. No secret, no claim.
+    """
 
     code = "forbidden"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__("not allowed")
+        self.reason = reason
 
 
 class CloseCode(enum.IntEnum):

@@ -39,6 +39,12 @@ def log_request(handler: RequestHandler) -> None:
     )
 
 
+def loggable(client_id: str) -> str:
+    """A client id as it may stand in the log: one that is an e-mail address is cut."""
+    name, at, _ = client_id.partition("@")
+    return f"{name[:1]}...@..." if at else client_id
+
+
 class _Text(logging.Formatter):
     """`2024-01-15T10:30:00.000Z WARNING seatws.rooms.hub: ...`, UTC."""
 

@@ -82,13 +82,24 @@ class Ping(Command, frozen=True, kw_only=True, tag="ping"):
     """Ask for a sign of life. Answered by `Pong`."""
 
 
-AnyCommand = JoinRoom | LeaveRoom | SelectSeat | SelectSeats | ReleaseSeat | Ping
+class Auth(Command, frozen=True, kw_only=True, tag="auth"):
+    """Sign in, or renew: say who one is with a token. Answered by `AuthOk` or `Error`."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        """Nothing of the token."""
+        return "Auth()"
+
+
+AnyCommand = JoinRoom | LeaveRoom | SelectSeat | SelectSeats | ReleaseSeat | Ping | Auth
 
 
 class PutHold(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `PUT /room/{room_id}/selections/{seat_id}`."""
 
-    client_id: ClientId
+    client_id: ClientId | None = None
+    """May be left out by who is signed in."""
     user_info: msgspec.Raw = EMPTY_OBJECT
 
 
@@ -119,6 +130,8 @@ class RoomLeft(Message, frozen=True, kw_only=True, tag="room_left"):
 
     room_id: str
     client_id: str
+    reason: str | None = None
+    """`forbidden` when the permission was taken away; None when it was asked for."""
     request_id: str | None = None
 
 
@@ -163,6 +176,21 @@ class Pong(Message, frozen=True, kw_only=True, tag="pong"):
     request_id: str | None = None
 
 
+class AuthOk(Message, frozen=True, kw_only=True, tag="auth_ok"):
+    """The token is good. The first frame after a sign-in, and the answer to a renewal."""
+
+    client_id: str
+    expires_at: str | None
+    """Of the token; null without expiry."""
+    request_id: str | None = None
+
+
+class AuthExpiring(Message, frozen=True, kw_only=True, tag="auth_expiring"):
+    """The token ends soon. Once a token."""
+
+    expires_at: str
+
+
 class Error(Message, frozen=True, kw_only=True, tag="error", omit_defaults=False):
     """A request that was refused. Nothing was changed; `store_unavailable` promises nothing."""
 
@@ -190,6 +218,7 @@ class Goodbye(Message, frozen=True, kw_only=True, tag="goodbye", omit_defaults=F
 # ---------------------------------------------------------------- reading and writing
 
 _decoder: msgspec.json.Decoder[AnyCommand] = msgspec.json.Decoder(AnyCommand)
+_loose_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _put_decoder = msgspec.json.Decoder(PutHold)
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
@@ -197,7 +226,7 @@ encode = _encoder.encode
 
 _ID_RULE = "of A-Z a-z 0-9 . _ : @ -"
 _RULES = {
-    "type": "one of join_room, leave_room, select_seat, select_seats, release_seat, ping",
+    "type": "one of join_room, leave_room, select_seat, select_seats, release_seat, ping, auth",
     "room_id": f"1 to 64 {_ID_RULE}",
     "client_id": f"1 to 64 {_ID_RULE}",
     "seat_id": f"1 to 32 {_ID_RULE}",
@@ -306,7 +335,10 @@ def _tidy_user_info(holder: SelectSeat | SelectSeats | PutHold, limit: int) -> N
     raw = holder.user_info
     if raw is EMPTY_OBJECT:
         return
-    value = msgspec.json.decode(raw)
+    try:
+        value = msgspec.json.decode(raw)
+    except msgspec.ValidationError:  # the only one left: the frame as a whole was JSON
+        raise BadMessage("user_info: a number in it is out of range") from None
     if not isinstance(value, dict):
         raise BadMessage("user_info: must be a JSON object")
     compact = encode(value)
@@ -327,7 +359,7 @@ def _has_control(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_control, value))
 
 
-_FIELD = re.compile(r"`\$\.(\w+)|field `(\w+)`")
+_FIELD = re.compile(r"at `\$\.(\w+)[^`]*`\Z|field `(\w+)`\Z")
 
 
 def _explain(exc: Exception) -> str:
@@ -350,10 +382,9 @@ def _explain(exc: Exception) -> str:
 def _read_loosely(frame: str | bytes) -> tuple[str | None, dict[str, str]]:
     """The `type` and the legal ids of a frame that is no command, as far as they can be told."""
     try:
-        value = msgspec.json.decode(frame)
+        raw = _loose_decoder.decode(frame)
+        value = {name: msgspec.json.decode(raw[name]) for name in ("type", *_FACTS) if name in raw}
     except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return None, {}
-    if not isinstance(value, dict):
         return None, {}
     kind = value.get("type")
     known = {

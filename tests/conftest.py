@@ -11,16 +11,22 @@ from pathlib import Path
 import pytest
 from tornado.ioloop import IOLoop
 
-from tests.harness import Instance, Valkey
+from tests.harness import ROOT, Instance, Valkey
 
 
 @pytest.fixture
-def io_loop() -> Iterator[IOLoop]:
+def new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes a test's loop; a module that is tested on another kind has its own."""
+    return asyncio.new_event_loop
+
+
+@pytest.fixture
+def io_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[IOLoop]:
     """A new loop for `gen_test`; whatever a test leaves running on it is ended and awaited.
 
     In place of pytest-tornado's own, which uses what newer Pythons deprecate.
     """
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     asyncio.set_event_loop(loop)
     yield IOLoop.current()
     pending = asyncio.all_tasks(loop)
@@ -77,8 +83,8 @@ def start(tmp_path: Path) -> Iterator[Starter]:
     """Starts instances: `start(redis_url, SEATWS_HOLDS__SECONDS="5")`; stops them at the end."""
     started: list[Instance] = []
 
-    def start_one(redis_url: str, **settings: str) -> Instance:
-        instance = Instance(tmp_path, redis_url, **settings)
+    def start_one(redis_url: str, *, conf: Path = ROOT / "conf", **settings: str) -> Instance:
+        instance = Instance(tmp_path, redis_url, conf=conf, **settings)
         started.append(instance)
         return instance.start()
 

@@ -87,11 +87,12 @@ class Valkey:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
-    def cut(self) -> None:
-        """Cut all connections but the one that says so."""
-        with self.client() as client:
-            for kind in ("normal", "pubsub"):
-                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    def cut(self, *kinds: str) -> None:
+        """Cut all connections, or those of some kinds, at once; but not the one that says so."""
+        with self.client() as client, client.pipeline() as together:
+            for kind in kinds or ("normal", "pubsub"):
+                together.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            together.execute()
 
     def client(self) -> redis.Redis:
         """A client of its own, for looking into it."""
@@ -117,12 +118,16 @@ class Instance:
     Args:
         directory: Its working directory; its output goes there.
         redis_url: Which Redis.
+        conf: Its conf directory, if not the one that is shipped.
         settings: Environment, such as `SEATWS_HOLDS__SECONDS="5"`.
     """
 
-    def __init__(self, directory: Path, redis_url: str, **settings: str) -> None:
+    def __init__(
+        self, directory: Path, redis_url: str, *, conf: Path = ROOT / "conf", **settings: str
+    ) -> None:
         self.output = directory / f"{unique('instance')}.log"
         self._directory = directory
+        self._conf = conf
         self._environment = os.environ | {
             "SEATWS_REDIS__URL": redis_url,
             "SEATWS_SERVER__DRAIN_SECONDS": "0.5",
@@ -132,12 +137,14 @@ class Instance:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self._log_from = 0
 
     def launch(self, *arguments: str) -> None:
         """Start the process; `start` also waits until it listens."""
+        self._log_from = len(self.log) if self.output.exists() else 0
         with self.output.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, ROOT / "run.py", "--conf", ROOT / "conf", *arguments],
+                [sys.executable, ROOT / "run.py", "--conf", self._conf, *arguments],
                 cwd=self._directory,
                 env=self._environment,
                 stdout=log,
@@ -185,6 +192,13 @@ class Instance:
         self.process.terminate()
         return self.process.wait(LIMIT_S)
 
+    async def reload(self) -> str:
+        """SIGHUP, and what the log says of it: that it took effect, or why not."""
+        before = len(self.log)
+        os.kill(self.pid, signal.SIGHUP)
+        await wait_until_async(lambda: "reloaded" in self.log[before:])
+        return self.log[before:]
+
     def stop(self) -> None:
         """End it if it runs, and look through its log for what must never be there."""
         if self.process is not None and self.process.poll() is None:
@@ -199,7 +213,7 @@ class Instance:
     def _listens(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log
-        return "Plugins:" in self.log.rpartition("listens on")[2]
+        return "Plugins:" in self.log[self._log_from :].rpartition("listens on")[2]
 
 
 class Client:
@@ -348,3 +362,26 @@ def holders_in_redis(valkey: Valkey, room_id: str) -> dict[str, str]:
     with valkey.client() as client:
         records: dict[str, str] = client.hgetall(f"seatws:{{{room_id}}}:holds")
     return {seat: record.split(" ")[2] for seat, record in records.items()}
+
+
+def conf_with(directory: Path, *plugins: str) -> Path:
+    """A conf directory: the settings that are shipped, and a plugins.toml of these tables.
+
+    Args:
+        directory: Made if need be.
+        plugins: The lines of each table below its `[[plugin]]`.
+    """
+    directory.mkdir(exist_ok=True)
+    (directory / "seatws.toml").write_bytes((ROOT / "conf/seatws.toml").read_bytes())
+    (directory / "plugins.toml").write_text("".join(f"[[plugin]]\n{one}\n" for one in plugins))
+    return directory
+
+
+def without_uvloop(directory: Path) -> dict[str, str]:
+    """Settings for an `Instance` on which uvloop can't be imported, as where it does not install.
+
+    Args:
+        directory: Gets a `uvloop` that only fails, and stands before the real one.
+    """
+    (directory / "uvloop.py").write_text('raise ImportError("not on this platform")\n')
+    return {"PYTHONPATH": str(directory)}

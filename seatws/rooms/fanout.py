@@ -19,6 +19,8 @@ from seatws.frames import text_frame
 from seatws.messages import Message, SeatReleased, SeatSelected, encode
 from seatws.rooms.peer import AWAY, BEHIND, Viewer
 
+_NOBODY = -1
+"""The start of a flush without frames: no viewer stands there."""
 LONGEST_PAUSE_S = 0.1
 """Between flushes of a busy room: what a viewer can be made to wait so that others are served."""
 PAUSE_FACTOR = 1.0
@@ -88,12 +90,13 @@ class Fanout:
     def join(self, viewer: Viewer, greeting: bytes) -> None:
         """Send the greeting and the map; from now on the viewer gets what follows.
 
-        A viewer that is in the room already first gets what is on its way to it.
+        A viewer that is in the room already first gets what is on its way to it. While anything is
+        unsent the map waits: who joins again and again without reading would pile maps up.
         """
         if viewer in self.viewers:
             self._catch_up(viewer, self._head)
         self.viewers[viewer] = None
-        if viewer.peer.is_behind:
+        if viewer.peer.unsent:
             viewer.peer.send(greeting)
             viewer.next_rev = BEHIND
         else:
@@ -128,6 +131,11 @@ class Fanout:
         else:
             viewer.peer.tell(_without_rev(message))  # the map that it has or gets holds the change
 
+    def answer_apart(self, viewer: Viewer, message: Message) -> None:
+        """Send an answer now, outside the order: a snapshot that holds its change is to come."""
+        self._send_answers(viewer)
+        viewer.peer.tell(_without_rev(message))
+
     def release_answers(self) -> None:
         """Send the answers that wait for a change which may not come for long."""
         for viewer in self.viewers:
@@ -153,8 +161,7 @@ class Fanout:
     def _start_flush(self) -> None:
         self._due = None
         self._flush = _Flush(
-            # Without frames there may be snapshots to send, but no viewer stands at the start.
-            start=self._first if self._frames else AWAY,
+            start=self._first if self._frames else _NOBODY,
             head=self._head,
             shared=b"".join(self._frames),
             queue=iter(tuple(self.viewers)),

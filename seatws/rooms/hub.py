@@ -15,6 +15,7 @@ from seatws.messages import (
     LeaveRoom,
     Message,
     ReleaseSeat,
+    RoomJoined,
     RoomLeft,
     SelectSeat,
     SelectSeats,
@@ -123,15 +124,30 @@ class Hub:
         self._lingering.pop(room, None)
         room.join(viewer, command.request_id)
         if not room.is_live:
-            asyncio.get_running_loop().call_later(OPEN_S, self._give_up, room)
+            asyncio.get_running_loop().call_later(OPEN_S, self._give_up, room, room.waiting_since)
+
+    def expel(self, peer: Peer, room_id: str) -> None:
+        """Make the peer a viewer no more because it may not be one. It is told."""
+        self._remove(peer, room_id, connected=True)
+        peer.tell(RoomLeft(room_id=room_id, client_id=peer.client_id, reason="forbidden"))
 
     def leave(self, peer: Peer, command: LeaveRoom) -> None:
         """Make the peer a viewer no more. Answered whether it was one or not."""
+        self._answer_waiting_joins(peer, command.room_id)
         self._remove(peer, command.room_id, connected=True)
         left = RoomLeft(
             room_id=command.room_id, client_id=peer.client_id, request_id=command.request_id
         )
         peer.tell(left)
+
+    def _answer_waiting_joins(self, peer: Peer, room_id: str) -> None:
+        """A peer that leaves before it was let in still gets the answers that it waits for."""
+        viewer = peer.viewers.get(room_id)
+        if viewer is not None:
+            for request_id in self.rooms[room_id].joining.get(viewer, ()):
+                peer.tell(
+                    RoomJoined(room_id=room_id, client_id=peer.client_id, request_id=request_id)
+                )
 
     def select(self, peer: Peer, command: SelectSeat | SelectSeats) -> None:
         """Hold one seat or several, all or none. Answered when Redis has stored it, or refused."""
@@ -152,6 +168,15 @@ class Hub:
             command.seat_id,
             lambda outcome: self._answer(peer, command, outcome),
         )
+
+    async def settle(self) -> None:
+        """Wait until everything that was asked so far has its answer."""
+        await self._store.settle()
+
+    def peer_leaves(self, peer: Peer) -> None:
+        """Send a peer what its rooms still owe it; it gets no more."""
+        for room_id in list(peer.viewers):
+            self._remove(peer, room_id, connected=True)
 
     def peer_closed(self, peer: Peer) -> None:
         """Forget a peer whose connection is gone. Its client's holds stay."""
@@ -288,8 +313,8 @@ class Hub:
         if not room.is_used:
             self._forget(room)
 
-    def _give_up(self, room: Room) -> None:
-        if not room.is_live and room.joining:
+    def _give_up(self, room: Room, since: float) -> None:
+        if room.joining and room.waiting_since == since:
             self._room_failed(room, StoreError("Redis did not answer in time"))
 
     def _remove(self, peer: Peer, room_id: str, *, connected: bool) -> None:

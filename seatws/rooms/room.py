@@ -78,7 +78,10 @@ class Room:
         self._frame_until = 0.0
         self._meanwhile: list[Event] = []
         self._is_closed = False
+        self.waiting_since = 0.0
+        """Since when somebody in `joining` waits, loop time."""
         self._reading = False
+        self._has_failed = False
         self._read_again = False
         self._patience: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -118,7 +121,7 @@ class Room:
         if self._is_closed:
             return
         if error is not None:
-            self._on_failed(self, error)
+            self._fail(error)
         else:
             self.read_anew("subscribed")
 
@@ -127,6 +130,8 @@ class Room:
     def join(self, viewer: Viewer, request_id: str | None) -> None:
         """Take a viewer in, now or as soon as the room is live."""
         if not self.is_live:
+            if not self.joining:
+                self.waiting_since = self._loop.time()
             self.joining.setdefault(viewer, []).append(request_id)
             return
         joined = RoomJoined(
@@ -150,7 +155,10 @@ class Room:
 
     def answer(self, viewer: Viewer, rev: int, message: Message) -> None:
         """Answer a viewer's request in its place; see `Fanout.answer`."""
-        self._fanout.answer(viewer, rev, message)
+        if self.is_live:
+            self._fanout.answer(viewer, rev, message)
+        else:
+            self._fanout.answer_apart(viewer, message)
 
     def changed(self) -> asyncio.Future[None]:
         """Done at the next change, or when nothing can be vouched for any more."""
@@ -178,7 +186,6 @@ class Room:
             return
         due = self.mirror.take(event)
         if due is None:
-            self._meanwhile.append(event)
             self.read_anew("epoch")
             return
         for change in due:
@@ -189,8 +196,11 @@ class Room:
             self._wake_waiters()
 
     def compare(self) -> None:
-        """Ask Redis whether the mirror is where it should be."""
-        if self.is_live:
+        """Ask Redis whether the mirror is where it should be; try again if it could not be read."""
+        if self._has_failed and not self._reading:
+            self._has_failed = False
+            self.open()
+        elif self.is_live:
             asked = self.mirror.epoch, self.mirror.rev
             self._store.revision(self.room_id, lambda answer: self._compared(*asked, answer))
 
@@ -200,9 +210,7 @@ class Room:
             return
         if isinstance(snapshot, StoreError):
             self._read_again = False
-            self._fanout.release_answers()
-            self._wake_waiters()
-            self._on_failed(self, snapshot)
+            self._fail(snapshot)
             return
         if self._read_again:
             self._read_again = False
@@ -219,6 +227,12 @@ class Room:
         self._plan_expiry()
         self._wake_waiters()
         self._admit()
+
+    def _fail(self, error: StoreError) -> None:
+        self._has_failed = True
+        self._fanout.release_answers()
+        self._wake_waiters()
+        self._on_failed(self, error)
 
     def _admit(self) -> None:
         for _ in range(ADMIT_PER_SLICE):

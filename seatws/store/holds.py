@@ -6,6 +6,7 @@ script call, like a database's group commit.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.resources
 import itertools
@@ -145,6 +146,17 @@ class HoldStore:
                 done((epoch.decode(), int(rev)) if epoch else ("", 0))
 
         self._pipeline.add(_Read(("HMGET", self._keys(room_id).meta, "epoch", "rev"), read))
+
+    async def settle(self) -> None:
+        """Wait until every command given so far has its answer, or can't get one."""
+        settled = asyncio.get_running_loop().create_future()
+
+        def done(reply: Reply | StoreError) -> None:
+            if not settled.done():
+                settled.set_result(None)
+
+        self._pipeline.add(_Read(("PING",), done))
+        await settled
 
     def _keys(self, room_id: str) -> RoomKeys:
         return room_keys(self._prefix, room_id)

@@ -63,6 +63,7 @@ class Connection:
         "_bucket",
         "_ends_writing",
         "_hangs_up",
+        "_is_held",
         "_is_open",
         "_is_paused",
         "_limits",
@@ -95,11 +96,12 @@ class Connection:
         self._reader = FrameReader(limits.message_bytes, inflates)
         self._backlog: deque[memoryview] | None = None
         self._is_open = True
+        self._is_held = False
         self._is_paused = False
         self._hangs_up = False
         self._ends_writing = False
         self._allowance = limits.unsent_bytes
-        self._bucket = Bucket(limits, now)
+        self._bucket = Bucket(limits.messages_per_second, limits.burst, now)
         self.pinged_at = 0.0
         self.unsent = 0
         """Bytes that the client has not made room for."""
@@ -232,11 +234,23 @@ class Connection:
             self._lost()
             return
         self._end_writing()
-        self._resume()
+        if not self._is_held or not self._is_open:
+            self._resume()
         if self._is_open:
             self.on_drained()
 
     # ------------------------------------------------------------ receiving
+
+    def hold(self) -> None:
+        """Read nothing more until `go_on`: something has to be decided first."""
+        self._is_held = True
+        self._pause()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._is_held = False
+        if self.behind_since is None:
+            self._resume()
 
     def _pause(self) -> None:
         """Read nothing from a client that does not read: its requests would make more answers."""
@@ -245,7 +259,7 @@ class Connection:
             self._loop.remove_reader(self._sock)
 
     def _resume(self) -> None:
-        if self._is_paused:
+        if self._is_paused and self._sock.fileno() >= 0:
             self._is_paused = False
             self._loop.add_reader(self._sock, self._readable)
 

@@ -12,11 +12,13 @@ from typing import Any
 
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
 
+from seatws.errors import ClientError, CloseCode, NotAllowed, NoToken, NotReady
 from seatws.frames import negotiate
 from seatws.messages import CLIENT_ID
+from seatws.plugins import Identity
 from seatws.web.origins import Origins
-from seatws.web.problems import ProblemHandler
-from seatws.web.socket import SeatSocket
+from seatws.web.problems import ProblemHandler, request_of
+from seatws.web.socket import SeatSocket, close_for
 from seatws.web.sockets import Sockets
 
 SUBPROTOCOL = "seatws.v1"
@@ -25,11 +27,16 @@ SUBPROTOCOL = "seatws.v1"
 class SeatHandler(ProblemHandler, WebSocketHandler):
     """`GET /ws/{client_id}`: upgrades, and is gone once the socket is handed over."""
 
+    methods = "GET"
+
     def initialize(self, sockets: Sockets, origins: Origins) -> None:
         """Take what the handler needs (Tornado calls it with the route's arguments)."""
         self._sockets = sockets
         self._origins = origins
         self._inflates = False
+        self._refusal: tuple[CloseCode, str] | None = None
+        self._identity: Identity | None = None
+        self._sign_in_seconds = 0.0
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Check the request, then shake hands."""
@@ -45,7 +52,25 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         if extension := negotiate(self.request.headers.get("Sec-WebSocket-Extensions", "")):
             self._inflates = True
             self.set_header("Sec-WebSocket-Extensions", extension)
+        self._refusal = self._sockets.refusal_for(self.request.remote_ip or "")
+        if self._refusal is None and self._sockets.gate.needs_identity:
+            await self._authenticate()
         await super().get(*args, **kwargs)
+
+    async def _authenticate(self) -> None:
+        """Find out who it is; a refusal waits until the socket stands, where it can be read."""
+        gate = self._sockets.gate
+        try:
+            self._identity = await gate.authenticate(request_of(self, self._client_id))
+            if self._identity.client_id != self._client_id:
+                raise NotAllowed("the token is another client's")
+        except NoToken as error:
+            if gate.sign_in_seconds:
+                self._sign_in_seconds = gate.sign_in_seconds
+            else:
+                self._refusal = close_for(error)
+        except (ClientError, NotReady) as error:
+            self._refusal = close_for(error)
 
     def check_origin(self, origin: str) -> bool:
         """Whether a page from there may connect (Tornado answers 403 if not)."""
@@ -71,11 +96,13 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         stream.set_nodelay(True)
         stream.io_loop.remove_handler(stream.socket)
         came_already = bytes(stream._read_buffer)
+        loop = asyncio.get_running_loop()
         address = self.request.remote_ip or ""
-        refusal = self._sockets.refusal_for(address)
+        # Again: others came in, or the server began to go, while a plugin looked at the token.
+        refusal = self._refusal or self._sockets.refusal_for(address)
         socket = SeatSocket(
             self._sockets,
-            asyncio.get_running_loop(),
+            loop,
             stream.socket,
             self._client_id,
             address,
@@ -83,7 +110,12 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         )
         if refusal is not None:
             socket.say_goodbye(*refusal)  # a browser can't read a refused handshake, but this
-        elif came_already:
+            return
+        if self._identity is not None:
+            socket.sign_in(self._identity)
+        elif self._sign_in_seconds:
+            socket.sign_in_by = loop.time() + self._sign_in_seconds
+        if came_already:
             socket.receive(came_already)
 
 

@@ -14,7 +14,13 @@ class Origins:
     def __init__(self, allowed: Sequence[str]) -> None:
         self.allows_all = "*" in allowed
         self._exact = frozenset(allowed)
+        self.are_exact = not any("*" in origin for origin in allowed)
+        """Whether every page that may use the server is named."""
         self._below = [tuple(origin.split("*", 1)) for origin in allowed if "://*." in origin]
+
+    def names(self, origin: str) -> bool:
+        """Whether this very origin is listed: only then may a page send cookies along."""
+        return origin.lower() in self._exact - {"*"}
 
     def allows(self, origin: str) -> bool:
         """Whether a page of this origin may connect and ask."""

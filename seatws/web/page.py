@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from tornado.web import StaticFileHandler
+from tornado.web import HTTPError, StaticFileHandler
 
 from seatws.web.problems import ProblemHandler
 
@@ -18,6 +18,12 @@ _POLICY: Final = (
 
 class PageHandler(ProblemHandler, StaticFileHandler):
     """Files of `static/`; no script but our own runs on the page (Content-Security-Policy)."""
+
+    async def get(self, path: str, include_body: bool = True) -> None:
+        """Answer with the file."""
+        if "\0" in path:  # the file system would raise
+            raise HTTPError(404)
+        await super().get(path, include_body)
 
     def set_extra_headers(self, path: str) -> None:
         """What browsers must not do with the page; `path` is of no matter."""

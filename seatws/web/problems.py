@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from tornado.web import HTTPError, RequestHandler
 
-from seatws.errors import ClientError, RateLimited, StoreError
+from seatws.errors import ClientError, NotReady, RateLimited, StoreError, Unauthenticated
 from seatws.messages import encode
+from seatws.plugins import ConnectRequest
 from seatws.web.origins import Origins
 
 _STATUS: Final = {
@@ -34,6 +35,9 @@ _CODE: Final = {
 class ProblemHandler(RequestHandler):
     """Answers every error as `application/problem+json` (RFC 9457)."""
 
+    methods = "GET, HEAD"
+    """What the address takes, for those who ask with another method (RFC 9110 15.5.6)."""
+
     def send_problem(self, status: int, code: str, detail: str, **facts: Any) -> None:
         """Finish with an error; `code` is a word of PROTOCOL section 4, `facts` its fields."""
         self.set_status(status)
@@ -45,7 +49,9 @@ class ProblemHandler(RequestHandler):
     def send_error_of(self, error: ClientError | StoreError) -> None:
         """Finish with what went wrong."""
         facts = error.facts() if isinstance(error, ClientError) else {}
-        if isinstance(error, RateLimited):
+        if isinstance(error, Unauthenticated):
+            self.set_header("WWW-Authenticate", "Bearer")
+        elif isinstance(error, RateLimited):
             self.set_header("Retry-After", str(-(-error.retry_after_ms // 1000)))
         elif isinstance(error, StoreError):
             self.set_header("Retry-After", "1")
@@ -54,16 +60,22 @@ class ProblemHandler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer what a handler raised, or Tornado; never with a traceback."""
         _, error, _ = kwargs.get("exc_info", (None, None, None))
+        if isinstance(error, NotReady):
+            self.set_header("Retry-After", "1")
+            self.send_problem(503, "store_unavailable", "sign-in is not possible yet")
+            return
         if isinstance(error, ClientError | StoreError):
             self.send_error_of(error)
             return
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", self.methods)
         code = _CODE.get(status_code, "invalid_message" if status_code < 500 else "internal_error")
         status = HTTPStatus(status_code)
         self.send_problem(status_code, code, status.description or status.phrase)
 
     def log_exception(self, *args: Any) -> None:
         """Log bugs with their traceback; refusals are not bugs."""
-        if not isinstance(args[1], ClientError | StoreError | HTTPError):
+        if not isinstance(args[1], ClientError | StoreError | NotReady | HTTPError):
             super().log_exception(*args)
 
 
@@ -83,6 +95,8 @@ class ApiHandler(ProblemHandler):
             self.set_header("Vary", "Origin")
             if origins.allows(origin):
                 self.set_header("Access-Control-Allow-Origin", origin)
+            if origins.names(origin):
+                self.set_header("Access-Control-Allow-Credentials", "true")
         self.set_header("Access-Control-Expose-Headers", "ETag, Retry-After")
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -97,16 +111,27 @@ class ApiHandler(ProblemHandler):
         self.set_header("Access-Control-Max-Age", "600")
         self.set_status(204)
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """As everywhere; and what is not allowed says what is (RFC 9110 15.5.6)."""
-        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", self.methods)
-        super().write_error(status_code, **kwargs)
-
     def send_json(self, value: Any) -> None:
         """Finish with JSON."""
         self.set_header("Content-Type", "application/json")
         self.finish(encode(value))
+
+
+def request_of(handler: RequestHandler, client_id: str | None) -> ConnectRequest:
+    """What plugins may look at to find out who is asking."""
+    request = handler.request
+    offered = request.headers.get("Sec-WebSocket-Protocol", "")
+    return ConnectRequest(
+        client_id=client_id,
+        headers=request.headers,
+        query={
+            name: [value.decode(errors="replace") for value in values]
+            for name, values in request.query_arguments.items()
+        },
+        cookies={name: morsel.value for name, morsel in handler.cookies.items()},
+        subprotocols=[word.strip() for word in offered.split(",") if word.strip()],
+        address=request.remote_ip or "",
+    )
 
 
 class NotFoundHandler(ApiHandler):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from seatws.config import Limits
-
 MAX_BUCKETS: Final = 10_000
 
 
@@ -16,15 +14,17 @@ class Bucket:
     What is refused takes one too, so that a client that goes on without a pause runs into debt.
 
     Args:
-        limits: `messages_per_second` (0: no limit) and `burst`.
+        rate: Tokens a second; 0: no limit.
+        burst: The most that it holds, and what it holds at first.
         now: Seconds on any steady clock, as in `take`.
     """
 
-    __slots__ = ("_at", "_limits", "_tokens")
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
-    def __init__(self, limits: Limits, now: float) -> None:
-        self._limits = limits
-        self._tokens = float(limits.burst)
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = float(burst)
         self._at = now
 
     def take(self, now: float) -> int:
@@ -33,10 +33,10 @@ class Bucket:
         Returns:
             0 if it may pass; else after how many milliseconds of silence the next one may.
         """
-        rate = self._limits.messages_per_second
+        rate = self._rate
         if not rate:
             return 0
-        tokens = min(self._limits.burst, self._tokens + (now - self._at) * rate) - 1
+        tokens = min(self._burst, self._tokens + (now - self._at) * rate) - 1
         self._tokens = tokens
         self._at = now
         return 0 if tokens >= 0 else int((1 - tokens) * 1000 / rate) + 1
@@ -44,21 +44,27 @@ class Bucket:
     @property
     def is_in_debt(self) -> bool:
         """Whether as many messages were refused as a burst may have."""
-        return self._tokens <= -self._limits.burst
+        return self._tokens <= -self._burst
 
 
 class Buckets:
-    """A bucket for each of many keys; those not used for longest are forgotten."""
+    """A bucket for each of many keys; those not used for longest are forgotten.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    Args:
+        rate: Of each bucket, as its burst.
+        burst: See `Bucket`.
+    """
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
         self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
 
     def take(self, key: tuple[str, str], now: float) -> int:
         """Count one message of `key`; see `Bucket.take`."""
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(self._limits, now)
+            bucket = self._buckets[key] = Bucket(self._rate, self._burst, now)
             if len(self._buckets) > MAX_BUCKETS:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from seatws.config import Config
 from seatws.errors import CloseCode
+from seatws.logs import loggable
 from seatws.metrics import Counts
 from seatws.rooms.hub import Hub
 from seatws.web.connection import CLOSE_S
+from seatws.web.gate import Gate
 
 if TYPE_CHECKING:
     from seatws.web.socket import SeatSocket
@@ -21,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_S: Final = 1.0
 """All sockets are looked at so often, instead of a timer for each."""
+DRAIN_STEP_S: Final = 0.05
+"""On the way down those who are due are sent away so often."""
 SWEEP_SLICE: Final = 500
 """So many are looked at before the loop does other things."""
 
@@ -30,17 +36,20 @@ class Sockets:
 
     Args:
         config: Limits, heartbeat and drain.
+        gate: Who says what clients may do.
         hub: Where requests go.
         counts: What is counted on the way.
     """
 
-    def __init__(self, config: Config, hub: Hub, counts: Counts) -> None:
+    def __init__(self, config: Config, gate: Gate, hub: Hub, counts: Counts) -> None:
         self.config = config
+        self.gate = gate
         self.hub = hub
         self.counts = counts
         self._open: dict[SeatSocket, None] = {}
         self._by_address: Counter[str] = Counter()
         self._sweeping: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Future[None]] = set()
         self._is_draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -78,6 +87,19 @@ class Sockets:
             socket.frames_out,
         )
 
+    def keep(self, task: asyncio.Future[None]) -> None:
+        """Hold on to a socket's task until it is done: the loop itself does not."""
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    async def look_at_permissions(self) -> None:
+        """After a reload: close and expel those who may no longer be where they are."""
+        sockets = list(self._open)
+        for at in range(0, len(sockets), SWEEP_SLICE):
+            some = [socket for socket in sockets[at : at + SWEEP_SLICE] if socket.is_open]
+            # Together: one for whom a plugin thinks long keeps nobody else where they are.
+            await asyncio.gather(*(socket.look_at_permissions() for socket in some))
+
     def refusal_for(self, address: str) -> tuple[CloseCode, str] | None:
         """Why one more connection from there is one too many; None if it is not."""
         limits = self.config.limits
@@ -96,22 +118,32 @@ class Sockets:
         """
         self._is_draining = True
         loop = asyncio.get_running_loop()
-        ends = loop.time() + seconds
+        began, total = loop.time(), len(self._open)
         leaving = list(self._open)
         random.shuffle(leaving)
-        for number, socket in enumerate(leaving):
-            at = ends - seconds * (1 - number / len(leaving))
-            while (wait := at - loop.time()) > 0:
-                # In small steps, so that a close of theirs ends the waiting.
-                await asyncio.sleep(min(wait, 0.05))
+        while leaving:
+            share = min(1.0, (loop.time() - began) / seconds) if seconds else 1.0
+            due = math.ceil(total * share) - (total - len(leaving))
+            group, leaving = leaving[:due], leaving[due:]
+            await self._see_off([socket for socket in group if socket.is_open])
+            if leaving:
+                await asyncio.sleep(DRAIN_STEP_S)
                 if not self._open:
                     return
-            socket.say_goodbye(CloseCode.SERVICE_RESTART, "the server is being restarted")
         try:
             async with asyncio.timeout(CLOSE_S + 2 * SWEEP_S):
                 await self._empty.wait()
         except TimeoutError:
             log.warning("%d connections did not close in time", len(self._open))
+
+    async def _see_off(self, sockets: list[SeatSocket]) -> None:
+        """Send some away. What they asked for is done and answered; they can ask no more."""
+        for socket in sockets:
+            socket.hold()
+        await self.hub.settle()
+        for socket in sockets:
+            self.hub.peer_leaves(socket)
+            socket.say_goodbye(CloseCode.SERVICE_RESTART, "the server is being restarted")
 
     async def close(self) -> None:
         """Cut off who is left."""
@@ -120,6 +152,14 @@ class Sockets:
             await asyncio.gather(self._sweeping, return_exceptions=True)
         for socket in list(self._open):
             socket.abort()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _task_done(self, task: asyncio.Future[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            log.error("handling a message failed; this is a bug", exc_info=exc)
 
     async def _sweep(self) -> None:
         while True:
@@ -133,21 +173,20 @@ class Sockets:
 
     def _look_at(self, socket: SeatSocket, now: float) -> None:
         heartbeat = self.config.heartbeat
+        if socket.sign_in_by is not None and now > socket.sign_in_by and socket.is_open:
+            socket.say_goodbye(CloseCode.TIMED_OUT, "did not sign in in time")
+        if socket.identity is not None:
+            socket.look_at_expiry(time.time())
         if socket.closing_since is not None:
             if now - socket.closing_since > CLOSE_S:
                 socket.abort()
         elif socket.behind_since is not None:
             if now - socket.behind_since > self.config.limits.slow_seconds:
                 socket.say_goodbye(CloseCode.TOO_SLOW, "did not read what it was sent")
-        elif heartbeat.interval_seconds:
-            silent_s = now - socket.heard_at
-            if silent_s > heartbeat.interval_seconds + heartbeat.timeout_seconds:
-                socket.say_goodbye(CloseCode.TIMED_OUT, "no sign of life")
-            elif silent_s > heartbeat.interval_seconds and socket.pinged_at < socket.heard_at:
+        elif heartbeat.interval_seconds and not socket.is_thinking:
+            if now - socket.heard_at <= heartbeat.interval_seconds:
+                return
+            if socket.pinged_at <= socket.heard_at:
                 socket.ping()
-
-
-def loggable(client_id: str) -> str:
-    """A client id as it may stand in the log: one that is an e-mail address is cut."""
-    name, at, _ = client_id.partition("@")
-    return f"{name[:1]}...@..." if at else client_id
+            elif now - socket.pinged_at > heartbeat.timeout_seconds:
+                socket.say_goodbye(CloseCode.TIMED_OUT, "no sign of life")

@@ -1,0 +1,181 @@
+"""A WebSocket client by hand, for what no library sends: broken frames, floods, silence."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import struct
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from tests.harness import LIMIT_S, Instance, Message, unique
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_MASK = b"\x12\x34\x56\x78"
+
+
+def frame(
+    payload: bytes | str = b"",
+    opcode: int = TEXT,
+    *,
+    fin: bool = True,
+    rsv1: bool = False,
+    masked: bool = True,
+    announced: int | None = None,
+) -> bytes:
+    """One frame as a client sends it (RFC 6455 5.2); `announced` is the length that it claims."""
+    if isinstance(payload, str):
+        payload = payload.encode()
+    length = len(payload) if announced is None else announced
+    first, mask_bit = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0), 0x80 if masked else 0
+    if length <= 125:
+        head = struct.pack("!BB", first, mask_bit | length)
+    elif length <= 0xFFFF:
+        head = struct.pack("!BBH", first, mask_bit | 126, length)
+    else:
+        head = struct.pack("!BBQ", first, mask_bit | 127, length)
+    if not masked:
+        return head + payload
+    key = (_MASK * (len(payload) // 4 + 1))[: len(payload)]
+    return head + _MASK + bytes(byte ^ mask for byte, mask in zip(payload, key, strict=True))
+
+
+def deflated(payload: bytes | str) -> bytes:
+    """A payload for a frame with `rsv1` (RFC 7692 7.2.1)."""
+    if isinstance(payload, str):
+        payload = payload.encode()
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+@dataclass
+class End:
+    """How a connection ended: what was said before, and the code of the server's close frame."""
+
+    messages: list[Message]
+    code: int
+
+    @property
+    def goodbye(self) -> Message:
+        """The last message, which must be one."""
+        assert self.messages
+        assert self.messages[-1]["type"] == "goodbye", self.messages[-1]
+        return self.messages[-1]
+
+
+class RawSocket:
+    """One connection, from the bytes of its handshake on. It answers nothing by itself.
+
+    A connection that is reset, or ends where a frame is due, fails the test with an exception.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        """Of the answer to the handshake, names in lower case."""
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, server: Instance) -> AsyncIterator[RawSocket]:
+        """Connect without a word."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, server: Instance, **headers: str) -> AsyncIterator[RawSocket]:
+        """Connect and shake hands, which must succeed."""
+        async with cls.open(server) as raw:
+            await raw.shake_hands(f"/ws/{unique('raw')}", **headers)
+            assert raw.status == 101
+            yield raw
+
+    async def shake_hands(self, path: str, **headers: str | None) -> bytes:
+        """Ask for an upgrade; fills `status` and `headers`.
+
+        Args:
+            path: What to ask for.
+            headers: More headers, `_` for `-`; None takes one of the usual ones away.
+
+        Returns:
+            The body of a refusal.
+        """
+        fields: dict[str, str | None] = {
+            "Host": "localhost",
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+        }
+        fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
+        self.writer.write("\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode())
+        async with asyncio.timeout(LIMIT_S):
+            answer = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+            status, *fields_back = answer.splitlines()[:-1]
+            self.status = int(status.split()[1])
+            self.headers = {
+                name.lower(): value.strip()
+                for name, _, value in (line.partition(":") for line in fields_back)
+            }
+            return await self.reader.readexactly(int(self.headers.get("content-length", 0)))
+
+    async def send(self, *frames: bytes) -> None:
+        """Send bytes in one go."""
+        self.writer.write(b"".join(frames))
+        await self.writer.drain()
+
+    async def say(self, **message: object) -> None:
+        """Send a message as it should be sent."""
+        await self.send(frame(json.dumps(message)))
+
+    async def receive(self) -> tuple[int, bytes]:
+        """The next frame: opcode and payload."""
+        async with asyncio.timeout(LIMIT_S):
+            first, length = await self.reader.readexactly(2)
+            assert first & 0x70 == 0
+            assert length < 0x80, "a server's frames are not masked"
+            if length >= 126:
+                length = int.from_bytes(await self.reader.readexactly(2 if length == 126 else 8))
+            return first & 0x0F, await self.reader.readexactly(length)
+
+    async def message(self, kind: str | None = None) -> Message:
+        """The next message, or the next one of a type."""
+        while True:
+            opcode, payload = await self.receive()
+            assert opcode == TEXT, (opcode, payload)
+            message: Message = json.loads(payload)
+            if kind in (None, message["type"]):
+                return message
+
+    async def join(self, room_id: str) -> None:
+        """Join a room and wait for its map."""
+        await self.say(type="join_room", room_id=room_id)
+        await self.message("current_selections")
+
+    async def end(self) -> End:
+        """Read on until the server closes; pings and pongs on the way are not looked at."""
+        messages: list[Message] = []
+        while True:
+            opcode, payload = await self.receive()
+            if opcode == CLOSE:
+                return End(messages, int.from_bytes(payload[:2]))
+            if opcode == TEXT:
+                messages.append(json.loads(payload))
+
+    async def hang_up(self) -> None:
+        """Answer the server's close, and wait until it has let go."""
+        await self.send(frame(struct.pack("!H", 1000), CLOSE))
+        async with asyncio.timeout(LIMIT_S):
+            assert await self.reader.read() == b""
