@@ -17,15 +17,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from plugins import jwt_tokens
 from plugins.jwt_jwks import JwksUrl
 from plugins.jwt_keys import Key, by_algorithm, read_keys, url_origin
 from plugins.jwt_settings import JwtSettings
 from plugins.jwt_tokens import Expected, Token
+from seatws.errors import ConfigError
 from seatws.plugins import ConnectRequest, Identity, NotAllowed, NotReady, Plugin
 
 LONGEST_WAIT_S: Final = 1.5
@@ -151,6 +152,20 @@ class JwtAuth(Plugin):
         if searches:
             return self._after(searches, token)
         raise self._refusal(token)
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Sign a token for trying things out (`run.py token`), with the first secret there is.
+
+        Raises:
+            ConfigError: There are public keys alone: who has the private ones signs.
+        """
+        for key in (key for keys in self._keys.values() for key in keys):
+            if key.algorithm.startswith("HS"):
+                return key.sign(claims)
+        raise ConfigError(
+            "plugins.jwt_auth has public keys alone, which can't sign: ask your identity provider "
+            "for a token"
+        )
 
     def still_stands(self, identity: Identity) -> bool:
         """Whether the key it was signed with, its issuer and its audience are still configured."""

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MAX_UNKNOWN_KIDS: Final = 256
 """That are remembered, so as not to be looked for again and again."""
 _FIRST_RETRY_S: Final = 1.0
-_HEADER_BYTES: Final = 65_536
+_HEADER_BYTES: Final = 65_536  # as Tornado limits them itself
 
 
 class JwksUrl:
@@ -205,7 +205,6 @@ async def _get(url: str, timeout_seconds: float) -> bytes:
         force_instance=True,
         max_body_size=MAX_DOCUMENT_BYTES,
         max_buffer_size=MAX_DOCUMENT_BYTES + _HEADER_BYTES,
-        max_header_size=_HEADER_BYTES,
     )
     client.tcp_client = connections = _Connections(client.resolver)
     fetching = client.fetch(

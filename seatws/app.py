@@ -152,7 +152,6 @@ class App:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 50)
-        self._warn_if_open()
 
     async def _redis_url(self) -> str:
         if self.config.redis.url != EMBEDDED:
@@ -185,18 +184,21 @@ class App:
     async def reload(self) -> None:
         """Read plugins.toml anew, and let nobody stay where they may no longer be."""
         if await self.gate.reload():
-            self._warn_if_open()
+            self.warn_if_open()
             if self._sockets is not None:
                 await self._sockets.look_at_permissions()
 
-    def _warn_if_open(self) -> None:
+    def warn_if_open(self) -> None:
+        """Say once that anyone can be anyone."""
         if not self.gate.needs_identity:
             log.warning("open mode: no plugin signs clients in, a client id is taken at its word")
 
     def describe(self) -> list[str]:
         """Where it listens, which Redis, which plugins: a line each, for a person."""
         config = self.config
-        at = config.server.address or "0.0.0.0"  # noqa: S104  only shown
+        at = config.server.address
+        if ":" in at:  # IPv6, in a URL
+            at = f"[{at}]"
         redis = config.redis.redacted_url
         if config.redis.url == EMBEDDED:
             redis = f"embedded, its data in {config.redis.data_dir}/"
@@ -272,6 +274,7 @@ async def serve(config: Config, directory: Path, announce: Callable[[App], None]
             loop.add_signal_handler(which, go, which.name)
         loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(app.reload())))
         announce(app)
+        app.warn_if_open()
         await going.wait()
         await app.drain()
     finally:

@@ -346,8 +346,8 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 async def wait_until_async(is_so: Callable[[], bool]) -> None:
     """As `wait_until`, without stopping the loop."""
     async with asyncio.timeout(LIMIT_S):
-        while not is_so():
-            await asyncio.sleep(0.005)  # noqa: ASYNC110  # what is waited for has no event
+        while not is_so():  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.005)
 
 
 def free_port() -> int:

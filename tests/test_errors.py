@@ -80,7 +80,7 @@ def test_each_word_has_one_error_and_each_error_its_word() -> None:
         return [kind, *itertools.chain(*map(below, kind.__subclasses__()))]
 
     kinds = [kind for kind in below(ClientError)[1:] if kind.__module__ == errors.__name__]
-    words = [StoreError.code, *(kind.code for kind in kinds)]
+    words = [StoreError.code, *(kind.code for kind in kinds if "code" in vars(kind))]
     assert sorted(words) == sorted(code for code, *_ in CODES)
 
 

@@ -19,7 +19,17 @@ from seatws.web.gate import Gate
 from tests.harness import LIMIT_S
 from tests.sample_plugins import scripted
 from tests.sample_plugins.broken import SECRET
-from tests.sample_plugins.scripted import calls, gate_of, judge, signer, write
+from tests.sample_plugins.scripted import (
+    assert_quiet,
+    calls,
+    errors,
+    gate_of,
+    judge,
+    never,
+    raises,
+    signer,
+    write,
+)
 
 REQUEST = ConnectRequest("ann", HTTPHeaders())
 NAME = "tests.sample_plugins.scripted"
@@ -28,23 +38,11 @@ LATE_S = 0.05
 
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever happens, no text of an exception is in the log."""
+    """A new script, and a log in which nothing is that must not be."""
     scripted.forget()
     caplog.set_level(logging.DEBUG)
     yield
-    assert SECRET not in caplog.text
-    assert "Traceback" not in caplog.text
-
-
-def raises(error: BaseException) -> Callable[..., Any]:
-    def hook(*_: object) -> None:
-        raise error
-
-    return hook
-
-
-async def never(*_: object) -> None:
-    await asyncio.Event().wait()
+    assert_quiet(caplog)
 
 
 async def at_once(*_: object) -> None:
@@ -69,10 +67,6 @@ async def running(gate: Gate) -> AsyncIterator[Gate]:
     calls.clear()
     yield gate
     await gate.stop()
-
-
-def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.message for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 # ---------------------------------------------------------------- start and stop

@@ -55,7 +55,9 @@ def server(
 ) -> Iterator[Instance]:
     """An instance on each of the loops."""
     directory = tmp_path_factory.mktemp("handshake")
-    settings = without_uvloop(directory) if request.param == "asyncio" else {}
+    settings: dict[str, Any] = {}
+    if request.param == "asyncio":
+        settings |= without_uvloop(directory)
     instance = Instance(directory, valkey.url, **settings)
     yield instance.start()
     instance.stop()

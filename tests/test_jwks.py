@@ -1,4 +1,4 @@
-"""plugins/jwt_jwks.py against a real server of keys: the first fetch, rotation, stop and reload.
+"""plugins/jwt_jwks.py against a real server of keys: the first fetch, rotation, unknown keys.
 
 Each test runs on both loops, the server on the same one: what blocked it would hang the test.
 """
@@ -6,36 +6,37 @@ Each test runs on both loops, the server on the same one: what blocked it would 
 from __future__ import annotations
 
 import asyncio
-import socket
+import contextlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 from tornado.ioloop import IOLoop
 
 from plugins import jwt_auth as module
-from seatws.plugins import NotAllowed
+from plugins.jwt_auth import JwtAuth
+from plugins.jwt_jwks import MAX_UNKNOWN_KIDS
+from seatws.plugins import Identity, NotAllowed
 from tests.harness import wait_until_async
 from tests.identity_provider import (
     BOTH_LOOPS,
     Hand,
     IdentityProvider,
     at,
+    by_message,
+    claims,
+    forge,
     is_put_off,
     is_refused,
     jwt_auth,
-    jwt_settings,
     loop_of,
     sign_in,
     signing_key,
-    stall,
     started,
     wait_at_the_gate,
     waits_and_signs_in,
 )
 
-OLD, NEW = (signing_key("RS256", number).named(f"key {number}") for number in (1, 2))
+OLD, NEW, THIRD = (signing_key("RS256", number).named(f"key {number}") for number in (1, 2, 4))
 STRANGER = signing_key("RS256", 3)
 
 
@@ -171,6 +172,59 @@ async def test_a_kid_that_is_not_there_is_not_looked_for_twice() -> None:
         assert provider.requests == 2
 
 
+@pytest.mark.gen_test(timeout=60)
+async def test_after_a_refresh_a_kid_is_looked_for_again() -> None:
+    """The issuer may have taken it up since."""
+    async with IdentityProvider(OLD) as provider, started(provider, refresh_seconds=1) as plugin:
+        await waits_and_signs_in(plugin, OLD.token())
+        hand = Hand(plugin)
+        await is_refused(plugin, NEW.token())
+        provider.keys = [OLD, THIRD]
+        await wait_until_async(lambda: signs_in_at_once(plugin, THIRD.token()))  # refreshed
+        provider.keys = [OLD, NEW]
+        hand.turn(31)
+        assert (await waits_and_signs_in(plugin, NEW.token())).client_id == "ana"
+
+
+def signs_in_at_once(plugin: JwtAuth, token: str) -> bool:
+    with contextlib.suppress(NotAllowed):
+        return isinstance(plugin.authenticate(by_message(token)), Identity)
+    return False
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_bounded_number_of_unknown_kids_is_remembered() -> None:
+    """An attacker fills no memory; beyond it the oldest is looked for again, after a cooldown."""
+    async with IdentityProvider(OLD) as provider, started(provider) as plugin:
+        await waits_and_signs_in(plugin, OLD.token())
+        hand = Hand(plugin)
+        header = {"alg": "RS256"}
+        tokens = [
+            forge(header | {"kid": f"{number}"}, claims(), lambda _: bytes(256))
+            for number in range(MAX_UNKNOWN_KIDS + 1)
+        ]
+        await asyncio.gather(*(is_refused(plugin, token) for token in tokens))
+        hand.turn(31)
+        await is_refused(plugin, tokens[-1])
+        assert provider.requests == 2
+        await is_refused(plugin, tokens[0])
+        assert provider.requests == 3
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_only_a_url_for_the_algorithm_is_searched() -> None:
+    """Of several issuers, the others hear nothing of it; nor does it matter that one is away."""
+    es = signing_key("ES256").named("es")
+    async with IdentityProvider(OLD) as one, IdentityProvider(es) as other:
+        plugin = jwt_auth(at(one), at(other, algorithms=["ES256"]))
+        plugin.start()
+        for key in (OLD, es):
+            await waits_and_signs_in(plugin, key.token())
+        await is_refused(plugin, es.named("unknown").token())
+        assert (one.requests, other.requests) == (1, 2)
+        await plugin.stop()
+
+
 NOT_SEARCHED = {
     "a known kid and a bad signature": STRANGER.token({"kid": OLD.kid}),
     "no kid": STRANGER.token(),
@@ -203,114 +257,3 @@ async def test_a_key_set_named_in_a_token_is_never_fetched() -> None:
         for name in ("jku", "x5u", "kid", "iss"):
             await is_refused(plugin, evil_key.token({name: evil.url}))
         assert evil.requests == 0
-
-
-# ---------------------------------------------------------------- stop and reload
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_a_stop_ends_a_fetch_under_way(caplog: pytest.LogCaptureFixture) -> None:
-    """At once, however long it might take; the connection is closed, and nothing is left."""
-    async with IdentityProvider(OLD) as provider:
-        provider.answer = stall
-        async with started(provider, timeout_seconds=3600):
-            await provider.asked(1)
-        await provider.hung_up(1)
-    assert caplog.text == ""
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_a_stop_ends_an_attempt_to_connect(caplog: pytest.LogCaptureFixture) -> None:
-    """A host that doesn't answer at all would keep it for minutes."""
-    with full_listener() as port:
-        plugin = jwt_auth(
-            {
-                "algorithms": ["RS256"],
-                "jwks_url": f"http://127.0.0.1:{port}/",
-                "timeout_seconds": 3600,
-            }
-        )
-        others = attempts_to_connect(port)
-        plugin.start()
-        await wait_until_async(lambda: attempts_to_connect(port) > others)
-        await plugin.stop()
-        assert attempts_to_connect(port) == others
-    assert caplog.text == ""
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_a_stopped_plugin_can_be_started_again() -> None:
-    """With the keys it had."""
-    async with IdentityProvider(OLD) as provider:
-        async with started(provider) as plugin:
-            await waits_and_signs_in(plugin, OLD.token())
-        assert sign_in(plugin, OLD.token()).client_id == "ana"
-        await is_refused(plugin, NEW.token())
-        assert provider.requests == 1  # nothing is fetched while it is stopped
-        plugin.start()
-        await provider.asked(2)
-        await plugin.stop()
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_a_reload_keeps_the_keys_of_a_url_that_stays() -> None:
-    """Nobody is put off because something else was changed, or because its timing was."""
-    async with IdentityProvider(OLD) as provider, started(provider) as plugin:
-        await waits_and_signs_in(plugin, OLD.token())
-        await plugin.reload(jwt_settings(at(provider), leeway_seconds=1))
-        assert sign_in(plugin, OLD.token()).grace_seconds == 1
-        assert provider.requests == 1
-        provider.answer = stall
-        await plugin.reload(jwt_settings(at(provider, timeout_seconds=5)))
-        assert sign_in(plugin, OLD.token()).client_id == "ana"
-        await plugin.reload(jwt_settings(at(provider, algorithms=["PS256"])))
-        with pytest.raises(NotAllowed):
-            sign_in(plugin, OLD.token())
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_a_reload_to_another_url_asks_there_and_no_longer_here() -> None:
-    """A fetch under way at the old one is ended."""
-    async with IdentityProvider(OLD) as here, IdentityProvider(NEW) as there:
-        here.answer = stall
-        async with started(here, timeout_seconds=60) as plugin:
-            await here.asked(1)
-            await plugin.reload(jwt_settings(at(there)))
-            await here.hung_up(1)
-            assert (await waits_and_signs_in(plugin, NEW.token())).client_id == "ana"
-            await is_refused(plugin, OLD.token())
-        assert here.requests == 1
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_an_identity_stands_while_the_url_of_its_key_is_configured() -> None:
-    """Whatever that serves by now; not when the URL or the algorithm is gone."""
-    async with IdentityProvider(OLD) as provider, started(provider) as plugin:
-        identity = await waits_and_signs_in(plugin, OLD.token())
-        provider.keys = [NEW]
-        await waits_and_signs_in(plugin, NEW.token())
-        assert plugin.still_stands(identity)
-        await plugin.reload(jwt_settings(at(provider, algorithms=["ES256", "RS256"])))
-        assert plugin.still_stands(identity)
-        await plugin.reload(jwt_settings(at(provider, algorithms=["ES256"])))
-        assert not plugin.still_stands(identity)
-        await plugin.reload(jwt_settings(at(provider, jwks_url=f"{provider.url}?other")))
-        assert not plugin.still_stands(identity)
-
-
-def attempts_to_connect(port: int) -> int:
-    """How many sockets of this machine ask to be connected to a port, by the kernel's list."""
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(row[2].endswith(f":{port:04X}") and row[3] == "02" for row in rows)
-
-
-@contextmanager
-def full_listener() -> Iterator[int]:
-    """The port of a socket whose queue is full: the kernel drops what asks to connect."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
-        port = listener.getsockname()[1]
-        for _ in range(3):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        yield port

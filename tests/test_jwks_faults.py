@@ -10,13 +10,15 @@ import gzip
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
 
 from plugins import jwt_auth as module
+from plugins.jwt_auth import JwtAuth
 from plugins.jwt_keys import parse_jwks
 from tests.harness import LIMIT_S
 from tests.identity_provider import (
@@ -37,6 +39,7 @@ from tests.identity_provider import (
     signing_key,
     stall,
     started,
+    wait_at_the_gate,
     waits_and_signs_in,
 )
 
@@ -96,6 +99,15 @@ LIES: dict[str, tuple[Answer, str]] = {
 }
 
 
+@asynccontextmanager
+async def lied_to(**settings: Any) -> AsyncIterator[tuple[IdentityProvider, JwtAuth]]:
+    """The plugin with a URL whose query is a secret."""
+    async with IdentityProvider(OLD) as provider:
+        url = f"{provider.url}?key={CANARY}"
+        async with started(provider, jwks_url=url, **settings) as plugin:
+            yield provider, plugin
+
+
 @pytest.mark.parametrize(("lie", "reason"), LIES.values(), ids=LIES)
 @pytest.mark.gen_test(timeout=60)
 async def test_the_last_good_keys_are_used_while_the_issuer_lies(
@@ -103,8 +115,8 @@ async def test_the_last_good_keys_are_used_while_the_issuer_lies(
 ) -> None:
     """The log says once what was wrong, without a word of the answer; then it is good again."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(module, "LONGEST_WAIT_S", LIMIT_S)
-    async with IdentityProvider(OLD) as provider, started(provider, timeout_seconds=1) as plugin:
+    monkeypatch.setattr(module, "LONGEST_WAIT_S", 10)  # well above `timeout_seconds`
+    async with lied_to(timeout_seconds=1) as (provider, plugin):
         await waits_and_signs_in(plugin, OLD.token())
         hand = Hand(plugin)
         provider.answer = lie
@@ -153,12 +165,32 @@ async def test_keys_are_used_until_they_are_stale(caplog: pytest.LogCaptureFixtu
         await waits_and_signs_in(plugin, OLD.token())
         hand = Hand(plugin)
         await provider.die()
-        await is_refused(plugin, NEW.token())
-        hand.turn(99)
+        for wait in (0, 40, 59):
+            hand.turn(wait)
+            await is_refused(plugin, signing_key("RS256", 3).named(f"{wait}").token())
         assert sign_in(plugin, OLD.token()).client_id == "ana"
         hand.turn(2)
         await is_put_off(plugin, OLD.token())
-    assert "the last good ones stay in use" in caplog.text
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1  # of three that failed
+    assert "the last good ones stay in use" in warnings[0]
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_who_may_have_a_new_key_is_put_off_while_the_issuer_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It can't be told yet, so it isn't refused for good; when it can be, it is."""
+    monkeypatch.setattr(module, "LONGEST_WAIT_S", 0.1)
+    async with IdentityProvider(OLD) as provider, started(provider, timeout_seconds=60) as plugin:
+        await waits_and_signs_in(plugin, OLD.token())
+        provider.answer = wait_at_the_gate
+        provider.keys = [NEW]
+        await is_put_off(plugin, NEW.token())
+        monkeypatch.undo()
+        provider.gate.set()
+        assert (await waits_and_signs_in(plugin, NEW.token())).client_id == "ana"
+        assert provider.requests == 2
 
 
 @pytest.mark.gen_test(timeout=60)

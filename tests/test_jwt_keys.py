@@ -10,7 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from plugins.jwt_keys import parse_jwks, read_keys
 from plugins.jwt_settings import ALGORITHMS, PUBLIC_ALGORITHMS
+from plugins.jwt_tokens import read
 from seatws.errors import ConfigError
 from seatws.plugins import NotAllowed
 from tests.identity_provider import (
@@ -18,6 +20,7 @@ from tests.identity_provider import (
     SECRET,
     SigningKey,
     jwt_auth,
+    jwt_settings,
     sign_in,
     signing_key,
 )
@@ -94,6 +97,13 @@ def test_a_secret_is_at_least_as_long_as_its_hash(
         jwt_auth(row)
 
 
+def test_a_key_is_bound_to_its_algorithm_by_itself(tmp_path: Path) -> None:
+    """RFC 8725, 3.1, also where nobody has sorted the keys before: the header can't choose."""
+    (key,) = read_keys(jwt_settings(signing_key("HS256").in_file(tmp_path)).keys, {})
+    assert key.fits(read(signing_key("HS256").token()))
+    assert not key.fits(read(signing_key("HS256").token({"alg": "HS512"})))
+
+
 # ---------------------------------------------------------------- rotation
 
 OLD, NEW, NAMELESS = (signing_key("RS256", number) for number in (1, 2, 3))
@@ -153,6 +163,7 @@ BAD_FILES: dict[str, tuple[str, str, bytes, str]] = {
     ),
     "secret a JWK Set": ("secret_file", "HS256", b'{"keys":[' + b" " * 64 + b"]}", "got a JWK"),
     "secret an SSH2 key": ("secret_file", "HS256", SSH2, "got what looks like another key"),
+    "secret too long": ("secret_file", "HS256", b"k" * 262_145, "longer than 262144 bytes"),
     "private PEM": ("public_key_file", "RS256", RS.private_pem, "openssl pkey -pubout"),
     "certificate": ("public_key_file", "RS256", b"-----BEGIN CERTIFICATE-----\n", "openssl x509"),
     "not PEM": ("public_key_file", "RS256", CANARY.encode(), "not a public key as PEM"),
@@ -207,6 +218,20 @@ def test_a_key_file_that_does_not_do_is_named_with_what_to_do(
     assert text.startswith(f"keys 1: {kind}: {file}: ")
     assert problem in text
     assert CANARY not in text
+
+
+@pytest.mark.parametrize("kind", ["secret_file", "jwks_file"])
+def test_a_file_without_end_is_not_read_to_its_end(kind: str) -> None:
+    """A path that is a device, by mistake, does not hang the start."""
+    algorithm = "HS256" if kind == "secret_file" else "RS256"
+    with pytest.raises(ConfigError, match="/dev/zero: longer than 262144 bytes"):
+        jwt_auth({"algorithms": [algorithm], kind: "/dev/zero"})
+
+
+def test_a_set_that_is_too_long_is_not_parsed() -> None:
+    """Wherever it came from."""
+    with pytest.raises(ValueError, match="longer than 262144 bytes"):
+        parse_jwks(json.dumps({"keys": [RS.jwk()]}).encode() + b" " * 262_144, ["RS256"])
 
 
 BAD_JWKS: dict[str, tuple[str, object, str]] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import msgspec
 import pytest
 
 import seatws.store
+from seatws.config import Config, Redis
+from seatws.errors import StoreError
 from tests.harness import ROOT, unique
-from tests.stores import Shape
+from tests.stores import FakeRedis, Shape, ok, opened, short
 from tests.stores import own_shape as own_shape
 from tests.stores import shape as shape
 
@@ -90,12 +94,12 @@ def test_header_says_what_for_what_comes_back_and_who_calls(name: str) -> None:
 # ---------------------------------------------------------------- as Redis sees them
 
 
-def every_branch(call: Call, keys: list[str], time: Callable[[str], None]) -> list[Any]:
+def every_branch(call: Call, keys: list[str], end: Callable[[str], None]) -> list[Any]:
     """Run the scripts through all that they can do.
 
     Args:
         keys: The room's names, the channel last.
-        time: Lets a seat's deadline pass.
+        end: Lets a seat's deadline pass.
 
     Returns:
         What came back, without what is another at each run: times.
@@ -120,7 +124,7 @@ def every_branch(call: Call, keys: list[str], time: Callable[[str], None]) -> li
         apply("select", "bob", "{}", 2, "A1", "B1", "release", "bob", "A1", "release", "bob", "Z"),
         apply("select", "ann", "{}", 2, "A5", "A6"),
     ]
-    time("A3")
+    end("A3")
     results.append(apply())
     results.append(
         apply("release", "ann", "A1", "select", "bob", "{}", 1, "A1", "release", "bob", "A1")
@@ -173,12 +177,12 @@ def test_scripts_touch_the_keys_that_they_are_given_and_no_other(own_shape: Shap
         def call(name: str, keys: list[str], arguments: list[Any]) -> Any:
             return client.eval(SCRIPTS[name], len(keys), *keys, *arguments)
 
-        def time(seat: str) -> None:
+        def end(seat: str) -> None:
             record = own_shape.redis.hget(keys[0], seat)
             own_shape.redis.hset(keys[0], seat, re.sub(r"^\d+", "1", record))
             own_shape.redis.zadd(keys[1], {seat: 1})
 
-        assert every_branch(call, keys, time) == EXPECTED
+        assert every_branch(call, keys, end) == EXPECTED
         assert set(own_shape.redis.scan_iter()) == {keys[3]}
 
 
@@ -218,3 +222,43 @@ def test_scripts_would_do_the_same_as_redis_functions(shape: Shape) -> None:
             assert found == EXPECTED
         finally:
             client.function_delete(library)
+
+
+# ---------------------------------------------------------------- a Redis that forgot them
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_redis_that_forgot_the_scripts_is_told_them_again(shape: Shape) -> None:
+    """Nobody notices: the same answers in the same order, whatever else goes along."""
+    rooms = [unique("room") for _ in range(3)]
+    async with opened(shape.url) as store:
+        for turn in (1, 2, 3):
+            shape.redis.script_flush()
+            asked = [
+                (
+                    store.revision(room),
+                    store.select(room, "ann", f"A{turn}"),
+                    store.select(room, "bob", f"A{turn}"),
+                    store.snapshot(room),
+                )
+                for room in rooms
+            ]
+            for before, first, second, after in asked:
+                assert (await before)[1] == turn - 1
+                assert short(await first) == ok((f"A{turn}", turn))
+                assert (await second).code == "taken"
+                assert (await after).rev == turn
+        assert all(store.ear.revs(room) == [1, 2, 3] for room in rooms)
+        assert store.ear.states == []
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_redis_that_forgets_the_scripts_again_and_again_is_an_error(short_path: Path) -> None:
+    """As behind a proxy that sends each command elsewhere: told in time, and no busy loop."""
+    config = Config(redis=Redis(timeout_seconds=0.5))
+    fake = FakeRedis(short_path / "s", EVALSHA=b"-NOSCRIPT No matching script.\r\n")
+    async with fake.running(), opened(fake.url, config) as store, asyncio.timeout(5):
+        asked_at = time.monotonic()
+        with pytest.raises(StoreError):
+            await store.select("r", "ann", "A1")
+        assert time.monotonic() - asked_at < 0.5 + 0.5

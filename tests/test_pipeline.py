@@ -15,7 +15,7 @@ from seatws.config import Config, Redis
 from seatws.errors import StoreError
 from seatws.holds import Outcome
 from seatws.store import pipeline
-from tests.harness import Valkey, unique
+from tests.harness import Valkey, unique, wait_until_async
 from tests.stores import Asking, FakeRedis, Shape, array, ok, opened, short
 from tests.stores import own_shape as own_shape
 from tests.stores import shape as shape
@@ -69,6 +69,37 @@ async def test_what_is_asked_while_a_call_is_under_way_waits_for_it_and_goes_tog
         own_valkey.resume()
         await asyncio.gather(*answers)
         assert evalsha_calls(own_shape) == before + 1 + len(rooms)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_rooms_go_together_in_one_pipeline(own_shape: Shape) -> None:
+    """A call for each room, but not a message on the wire for each."""
+    async with opened(own_shape.url) as store:
+        before = own_shape.redis.info("stats")["total_reads_processed"]
+        await asyncio.gather(*(store.select(unique("room"), "ann", "A1") for _ in range(100)))
+        assert own_shape.redis.info("stats")["total_reads_processed"] - before < 20
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_one_pipeline_is_under_way_at_a_time(own_valkey: Valkey, own_shape: Shape) -> None:
+    """Also when an answer makes its asker ask again, and others ask in the same turn."""
+    room = unique("room")
+    asked: list[asyncio.Future[Outcome]] = []
+
+    def go_on(outcome: Outcome | StoreError) -> None:
+        own_valkey.pause()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: asked.append(store.select(room, "bob", "A2")))
+        asked.append(store.select(room, "ann", "A3"))
+
+    async with opened(own_shape.url) as store:
+        before = evalsha_calls(own_shape)
+        store.store.select(room, "ann", ["A1"], b"{}", go_on)
+        await wait_until_async(lambda: len(asked) == 2)
+        asked.append(store.select(room, "bob", "A4"))
+        own_valkey.resume()
+        await asyncio.gather(*asked)
+        assert evalsha_calls(own_shape) == before + 3
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -273,42 +304,6 @@ async def test_redis_that_came_back_empty_begins_anew(own_valkey: Valkey, own_sh
         assert await store.revision(room) == ("", 0)
         assert short(await store.select(room, "bob", "A1")) == ok(("A1", 1))
         assert (await store.revision(room))[0] not in ("", epoch)
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_redis_that_forgot_the_scripts_is_told_them_again(shape: Shape) -> None:
-    """Nobody notices: the same answers in the same order, whatever else goes along."""
-    rooms = [unique("room") for _ in range(3)]
-    async with opened(shape.url) as store:
-        for turn in (1, 2, 3):
-            shape.redis.script_flush()
-            asked = [
-                (
-                    store.revision(room),
-                    store.select(room, "ann", f"A{turn}"),
-                    store.select(room, "bob", f"A{turn}"),
-                    store.snapshot(room),
-                )
-                for room in rooms
-            ]
-            for before, first, second, after in asked:
-                assert (await before)[1] == turn - 1
-                assert short(await first) == ok((f"A{turn}", turn))
-                assert (await second).code == "taken"
-                assert (await after).rev == turn
-        assert all(store.ear.revs(room) == [1, 2, 3] for room in rooms)
-        assert store.ear.states == []
-
-
-@pytest.mark.gen_test(timeout=60)
-async def test_redis_that_forgets_the_scripts_again_and_again_is_an_error(short_path: Path) -> None:
-    """As behind a proxy that sends each command elsewhere: told in time, and no busy loop."""
-    fake = FakeRedis(short_path / "s", EVALSHA=b"-NOSCRIPT No matching script.\r\n")
-    async with fake.running(), opened(fake.url, SOON) as store, asyncio.timeout(5):
-        asked_at = time.monotonic()
-        with pytest.raises(StoreError):
-            await store.select("r", "ann", "A1")
-        assert time.monotonic() - asked_at < 0.5 + 0.5
 
 
 @pytest.mark.gen_test(timeout=60)

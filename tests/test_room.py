@@ -333,6 +333,28 @@ async def test_comparing_gives_an_event_on_its_way_some_time(
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_a_failure_that_was_made_good_is_forgotten(
+    valkey: Valkey, room_id: str, elsewhere: Elsewhere
+) -> None:
+    """A room that could not be read, and then was, is not read once more by the next comparison."""
+    elsewhere.select("A1")
+    async with following(valkey, room_id) as here:
+        ann = here.join()
+        elsewhere.redis.rename(elsewhere.keys.holds, elsewhere.keys.holds + ":away")
+        elsewhere.redis.set(elsewhere.keys.holds, "no hash")
+        here.room.read_anew("test")
+        await wait_until_async(lambda: bool(here.failures))
+        elsewhere.redis.rename(elsewhere.keys.holds + ":away", elsewhere.keys.holds)
+        here.room.read_anew("test")
+        await ann.heard("current_selections", 2)
+        here.room.compare()
+        await here.heard()
+        await here.asked()
+        assert here.counts.rooms_read.total() == 3
+        here.failures.clear()
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_a_new_epoch_is_read_anew(valkey: Valkey, room_id: str, elsewhere: Elsewhere) -> None:
     """Redis lost the room and somebody began it again: rev 1 is not an old one."""
     elsewhere.select("A1")

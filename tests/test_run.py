@@ -48,12 +48,16 @@ class Running:
     """A server that somebody started in a terminal."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
+        output = process.stdout
+        assert output is not None
         self.process = process
-        self.first_lines = [process.stdout.readline().rstrip() for _ in range(3)]
-        where = re.search(r"http://\S+", self.first_lines[0])
-        assert where, self.first_lines + process.stdout.readlines()
-        self.at = where[0]
+        self.log = ""
+        """What it printed before it told where it listens."""
+        while not (found := re.search(r"listens on (http://\S+)", line := output.readline())):
+            assert line, self.log
+            self.log += line
+        self.at = found[1]
+        self.told = [line.rstrip(), output.readline().rstrip(), output.readline().rstrip()]
 
     def ask(self, path: str, method: str = "GET", **body: Any) -> dict[str, Any]:
         """Ask it by HTTP."""
@@ -151,12 +155,12 @@ def test_settings_are_checked_before_anything_starts(tmp_path: Path) -> None:
 def test_starting_tells_where_it_listens_which_redis_and_which_plugins(
     valkey: Valkey, tmp_path: Path
 ) -> None:
-    """Three lines for a person come first; SIGTERM ends it with 0 and without a traceback."""
+    """Three lines for a person; SIGTERM ends it with 0 and without a traceback."""
     url = valkey.url.replace("unix://", f"unix://ann:{SECRET}@")
     with valkey.client() as client:
         client.execute_command("ACL", "SETUSER", "ann", "on", f">{SECRET}", "~*", "&*", "+@all")
     with running(tmp_path, SEATWS_REDIS__URL=url) as server:
-        listens, redis, plugins = server.first_lines
+        listens, redis, plugins = server.told
         port = server.at.rpartition(":")[2]
         assert listens == f"seatws {seatws.__version__} listens on http://127.0.0.1:{port}"
         assert redis == f"Redis: unix://***@{valkey.socket}"
@@ -165,7 +169,7 @@ def test_starting_tells_where_it_listens_which_redis_and_which_plugins(
         code, rest = server.end()
         assert code == 0
         assert "Traceback" not in rest
-        assert SECRET not in "".join((*server.first_lines, rest))
+        assert SECRET not in "".join((server.log, *server.told, rest))
 
 
 def has_ipv6() -> bool:
@@ -355,7 +359,7 @@ def is_gone(pid: int) -> bool:
 def test_an_empty_directory_is_enough_and_holds_survive_a_restart(tmp_path: Path) -> None:
     """Without a setting it starts a store of its own, whose data is there the next time."""
     with running(tmp_path) as server:
-        assert server.first_lines[1] == "Redis: embedded, its data in data/"
+        assert server.told[1] == "Redis: embedded, its data in data/"
         hold = server.ask(HOLD, "PUT", client_id="ann")
         child = child_of(server.process.pid)
         assert server.end()[0] == 0

@@ -302,12 +302,13 @@ async def test_redis_older_than_6_2_is_refused(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_redis_that_may_drop_holds_is_refused(own_shape: Shape) -> None:
-    """Any policy but `noeviction`; the error says what to set."""
+    """Any policy but `noeviction`; the error says what to set, and no connection is left."""
     for policy in ("allkeys-lru", "volatile-ttl"):
         own_shape.redis.config_set("maxmemory-policy", policy)
         with pytest.raises(ConfigError, match=rf"{policy} .*`maxmemory-policy noeviction`"):
             async with opened(own_shape.url):
                 pass
+    await wait_until_async(lambda: len(own_shape.redis.client_list()) == 1)
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 0.5
 """Between attempts: short enough that viewers are right again well within 5 s of Redis's return."""
+SETTLED_S = 1.0
+"""A connection that stood so long was a good one: the pauses begin anew after it."""
 
 Reply = Any
 """What hiredis makes of a RESP2 reply: bytes, int, None, a list of these, or a ReplyError."""
@@ -123,6 +126,8 @@ class KeptLink:
         self._link: Link | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
+        self._up_at = 0.0
+        self._pause = FIRST_RETRY_S
 
     @property
     def is_up(self) -> bool:
@@ -159,14 +164,7 @@ class KeptLink:
             await asyncio.sleep(0)  # so that the transport sees its end before the loop does
 
     async def _open_once(self) -> None:
-        pool: redis.asyncio.ConnectionPool = redis.asyncio.ConnectionPool.from_url(
-            self._url,
-            protocol=2,  # every reply, pub/sub too, has the same shape on every server
-            client_name="seatws",
-            retry=Retry(NoBackoff(), 0),  # the keeper tries again, at its own pace
-            socket_connect_timeout=self._connect_timeout_s,
-        )
-        connection: redis.asyncio.Connection = pool.make_connection()  # type: ignore[no-untyped-call]
+        connection = self._make_connection()
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await connection.connect()  # type: ignore[no-untyped-call]
@@ -177,7 +175,23 @@ class KeptLink:
             if isinstance(exc, OSError | redis.exceptions.RedisError):
                 raise StoreError(explain(exc)) from exc
             raise
+        self._up_at = time.monotonic()
         self._on_up()
+
+    def _make_connection(self) -> redis.asyncio.Connection:
+        try:
+            pool: redis.asyncio.ConnectionPool = redis.asyncio.ConnectionPool.from_url(
+                self._url,
+                client_name="seatws",
+                retry=Retry(NoBackoff(), 0),  # the keeper tries again, at its own pace
+                socket_connect_timeout=self._connect_timeout_s,
+            )
+            # Whatever the URL's options say: replies, pub/sub too, have one shape everywhere.
+            pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}
+            connection: redis.asyncio.Connection = pool.make_connection()  # type: ignore[no-untyped-call]
+        except (TypeError, ValueError) as exc:
+            raise StoreError("it has an option that redis-py does not take") from exc
+        return connection
 
     def _lost(self, link: Link) -> None:
         if self._closed or link is not self._link:
@@ -187,11 +201,12 @@ class KeptLink:
         self._keeper = asyncio.get_running_loop().create_task(self._reopen())
 
     async def _reopen(self) -> None:
-        pause = FIRST_RETRY_S
+        if time.monotonic() - self._up_at > SETTLED_S:
+            self._pause = FIRST_RETRY_S
         while True:
             # Jitter, so that many instances don't all come back in the same instant.
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
-            pause = min(pause * 2, LAST_RETRY_S)
+            await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311
+            self._pause = min(self._pause * 2, LAST_RETRY_S)
             try:
                 return await self._open_once()
             except StoreError as exc:
@@ -210,12 +225,17 @@ async def ask(connection: redis.asyncio.Connection, *command: str | bytes) -> Re
     return await connection.read_response()
 
 
+_REFUSALS = ("username-password", "AUTH", "WRONGPASS", "NOAUTH", "Authentication")
+"""How Redis and redis-py begin, or say within, that a user or a password is not right."""
+
+
 def explain(exc: Exception) -> str:
     """What kept us from Redis, in words that hold no secret."""
-    if isinstance(exc, redis.exceptions.AuthenticationError):
+    text = str(exc)
+    if any(word in text for word in _REFUSALS):
         return "it refused the user or the password"
     if isinstance(exc, TimeoutError | redis.exceptions.TimeoutError):
         return "it did not answer in time"
     if isinstance(exc, redis.exceptions.ConnectionError | OSError):
-        return str(exc) or type(exc).__name__
-    return f"it answered {str(exc)[:120]!r}"
+        return text or type(exc).__name__
+    return f"it answered {text[:120]!r}"

@@ -7,9 +7,11 @@ new Tornado has other ones.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 
+from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
 
 from seatws.errors import ClientError, CloseCode, NotAllowed, NoToken, NotReady
@@ -125,6 +127,9 @@ class _Handover(WebSocketProtocol13):
     handler: SeatHandler
 
     async def _receive_frame_loop(self) -> None:
-        if self.stream.writing():
-            await self.stream.write(b"")  # done when the answer to the handshake is out
-        self.handler.take_over(self)
+        # The client may have gone, most of all while a plugin looked at its token.
+        with contextlib.suppress(StreamClosedError):
+            if self.stream.writing():
+                await self.stream.write(b"")  # done when the answer to the handshake is out
+        if not self.stream.closed():
+            self.handler.take_over(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from seatws.errors import ClientError, NotReady, RateLimited, StoreError, Unauth
 from seatws.messages import encode
 from seatws.plugins import ConnectRequest
 from seatws.web.origins import Origins
+
+log = logging.getLogger(__name__)
 
 _STATUS: Final = {
     "invalid_message": 400,
@@ -74,9 +77,12 @@ class ProblemHandler(RequestHandler):
         self.send_problem(status_code, code, status.description or status.phrase)
 
     def log_exception(self, *args: Any) -> None:
-        """Log bugs with their traceback; refusals are not bugs."""
+        """Log bugs with their traceback; refusals are not bugs.
+
+        Tornado would add the whole request: in its query and headers there may be a token.
+        """
         if not isinstance(args[1], ClientError | StoreError | NotReady | HTTPError):
-            super().log_exception(*args)
+            log.error("%s failed; this is a bug", type(self).__name__, exc_info=args[1])
 
 
 class ApiHandler(ProblemHandler):

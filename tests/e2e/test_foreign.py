@@ -101,9 +101,7 @@ def test_curl_holds_a_seat_and_gives_it_back(server: Instance) -> None:
     assert (again.status, again.json) == (200, taken.json)
     refused = put(seat_url, "bob")
     assert (refused.status, refused.json["code"]) == (409, "seat_taken")
-    assert refused.json["conflicts"] == [
-        {"seat_id": "A1", "expires_at": taken.json["expires_at"]}
-    ]
+    assert refused.json["conflicts"] == [{"seat_id": "A1", "expires_at": taken.json["expires_at"]}]
     not_hers = curl(f"{seat_url}?client_id=bob", "-X", "DELETE")
     assert (not_hers.status, not_hers.json["code"]) == (409, "not_holder")
     released = curl(f"{seat_url}?client_id=ann", "-X", "DELETE")

@@ -15,6 +15,7 @@ from tests.sample_plugins.running import (
     TOKENS,
     bearer,
     good,
+    handshake,
     moment,
     subprotocol,
     turned_away,
@@ -321,10 +322,7 @@ async def test_what_comes_with_the_handshake_is_not_lost(signed: Instance) -> No
     name, room = unique("ann"), unique("room")
     async with RawSocket.open(signed) as raw:
         await raw.send(
-            f"GET /ws/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            f"Authorization: Bearer {good(name, None)}\r\n\r\n".encode(),
+            handshake(name, good(name, None)),
             frame(f'{{"type": "select_seat", "room_id": "{room}", "seat_id": "A1"}}'),
         )
         await raw.reader.readuntil(b"\r\n\r\n")

@@ -128,9 +128,7 @@ async def fill(client: Client, room: str, user_info: Message) -> None:
     """Hold 2,000 seats."""
     for at in range(0, 2_000, 50):
         seats = [f"S{number}" for number in range(at, at + 50)]
-        await client.send(
-            type="select_seats", room_id=room, seat_ids=seats, user_info=user_info
-        )
+        await client.send(type="select_seats", room_id=room, seat_ids=seats, user_info=user_info)
     assert (await client.select(room, "last"))["type"] == "seat_selected"
 
 

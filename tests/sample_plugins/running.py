@@ -55,6 +55,17 @@ def moment(token: str) -> str:
     return ends.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def handshake(client_id: str, token: str) -> bytes:
+    """A request for an upgrade, for who doesn't wait for the answer."""
+    lines = [
+        f"GET /ws/{client_id} HTTP/1.1",
+        *("Host: localhost", "Connection: Upgrade", "Upgrade: websocket"),
+        *("Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+        f"Authorization: Bearer {token}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
 async def turned_away(server: Instance, client_id: str, **headers: str) -> End:
     """Connect where one is not let in: the handshake succeeds, then comes the end."""
     async with RawSocket.open(server) as raw:

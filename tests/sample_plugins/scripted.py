@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from seatws.config import Config, Limits
+from seatws.errors import Unauthenticated
 from seatws.plugins import Action, ConnectRequest, Identity, Plugin
 from seatws.web.gate import Gate
+from tests.sample_plugins.broken import SECRET
 
 Hook = Callable[..., Any]
 
@@ -112,3 +117,85 @@ def gate_of(directory: Path, *tables: str, **limits: int) -> Gate:
 def write(directory: Path, *tables: str) -> None:
     """The plugins.toml of a gate."""
     (directory / "plugins.toml").write_text("".join(tables), encoding="utf-8")
+
+
+# ---------------------------------------------------------------- what hooks may do
+
+
+def gives(answer: Any) -> Callable[..., Any]:
+    return lambda *_: answer
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def hook(*_: object) -> None:
+        raise error
+
+    return hook
+
+
+def later(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but it has to be waited for."""
+
+    async def hook_that_waits(*given: object) -> Any:
+        await asyncio.sleep(0)
+        return hook(*given)
+
+    return hook_that_waits
+
+
+async def never(*_: object) -> None:
+    await asyncio.Event().wait()
+
+
+class Awaited:
+    """An awaitable that is neither a coroutine nor a future."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        yield from asyncio.sleep(0).__await__()
+        return self.answer
+
+
+def done(answer: Any) -> asyncio.Future[Any]:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(answer)
+    return future
+
+
+FAILURES: dict[str, Hook] = {
+    "raises": raises(RuntimeError(SECRET)),
+    "raises later": later(raises(RuntimeError(SECRET))),
+    "raises another refusal": raises(Unauthenticated(SECRET)),
+    "gives a text": gives(SECRET),
+    "gives a text later": later(gives(SECRET)),
+    "gives False": gives(False),
+    "is late": never,
+    "is cancelled": later(raises(asyncio.CancelledError(SECRET))),
+}
+"""Every way in which a hook can fail."""
+
+
+FORMS = pytest.mark.parametrize(
+    "form",
+    [
+        gives,
+        lambda answer: later(gives(answer)),
+        lambda answer: lambda *_: Awaited(answer),
+        lambda answer: lambda *_: done(answer),
+    ],
+    ids=["plain", "async", "plain that gives an awaitable", "plain that gives a future"],
+)
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines of the log that someone should look at."""
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def assert_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever happened, nothing of tokens, claims and texts of exceptions is in the log."""
+    assert SECRET not in caplog.text
+    assert "Traceback" not in caplog.text
+    assert "never retrieved" not in caplog.text
