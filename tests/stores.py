@@ -17,7 +17,7 @@ import hiredis
 import pytest
 import redis
 
-from seatws.config import Config
+from seatws.config import Config, Redis
 from seatws.errors import StoreError
 from seatws.holds import Event, Outcome, Snapshot
 from seatws.store.holds import HoldStore
@@ -196,10 +196,14 @@ def answer_to(ask: Callable[[Callable[[Any], None]], None]) -> asyncio.Future[An
     return answer
 
 
+PATIENT = Config(redis=Redis(connect_timeout_seconds=LIMIT_S, timeout_seconds=LIMIT_S))
+"""For where a slow machine must not be taken for a slow Redis."""
+
+
 @contextlib.asynccontextmanager
 async def opened(url: str, config: Config | None = None) -> AsyncIterator[Asking]:
     """An open store, closed at the end."""
-    asking = Asking(url, config or Config())
+    asking = Asking(url, config or PATIENT)
     await asking.store.open()
     try:
         yield asking

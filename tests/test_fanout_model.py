@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -23,6 +23,7 @@ from seatws.rooms.peer import Viewer
 from tests.recording import RecordingPeer
 from tests.stage import ROOM, News, Stage, request_ids
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 seats = st.sampled_from(["A1", "A2", "A3"])
 
 
@@ -169,4 +170,4 @@ def recorded(viewer: Viewer) -> RecordingPeer:
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(unhurried, max_examples=200, stateful_step_count=40)

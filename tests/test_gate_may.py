@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,8 +157,10 @@ async def test_plugins_think_at_the_same_time(tmp_path: Path) -> None:
 async def test_a_late_hook_is_cancelled(tmp_path: Path, table: Callable[..., str]) -> None:
     """And nobody waits until it has ended, or hears how it does."""
     cancelled, goes_on = asyncio.Event(), asyncio.Event()
+    tasks: list[asyncio.Task[Any] | None] = []
 
     async def hook(*_: object) -> None:
+        tasks.append(asyncio.current_task())
         try:
             await never()
         except asyncio.CancelledError:
@@ -176,6 +179,9 @@ async def test_a_late_hook_is_cancelled(tmp_path: Path, table: Callable[..., str
     async with asyncio.timeout(LIMIT_S):
         await cancelled.wait()
     goes_on.set()
+    await asyncio.wait([task for task in tasks if task])
+    tasks.clear()
+    gc.collect()  # asyncio complains now of an exception that nobody has looked at
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from seatws.holds import Change, Event, Hold, Mirror, Snapshot, hold_of
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SEATS = ["A1", "A2", "A3", "B1"]
 
 
@@ -79,6 +80,7 @@ def rev_after(events: list[Event], count: int) -> int:
     return events[count - 1].changes[-1].rev if count else 0
 
 
+@unhurried
 @given(histories(), st.data())
 def test_any_order_with_repeats_ends_in_the_same_state(
     history: tuple[list[Event], list[dict[str, Hold]]], data: st.DataObject
@@ -100,6 +102,7 @@ def test_any_order_with_repeats_ends_in_the_same_state(
     assert not mirror.is_waiting
 
 
+@unhurried
 @given(histories(), st.data())
 def test_with_an_event_missing_it_says_that_it_waits(
     history: tuple[list[Event], list[dict[str, Hold]]], data: st.DataObject
@@ -118,6 +121,7 @@ def test_with_an_event_missing_it_says_that_it_waits(
     assert mirror.holds == states[-1]
 
 
+@unhurried
 @given(histories(), st.data())
 def test_a_snapshot_at_any_moment_loses_and_repeats_nothing(
     history: tuple[list[Event], list[dict[str, Hold]]], data: st.DataObject
@@ -222,7 +226,7 @@ class Deadlines(RuleBasedStateMachine):
 
 
 TestDeadlines = Deadlines.TestCase
-TestDeadlines.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestDeadlines.settings = settings(unhurried, max_examples=100, stateful_step_count=30)
 
 
 def churn(seats: int, turns: int) -> Iterator[Change]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seatws import messages
@@ -36,6 +36,7 @@ from seatws.messages import (
     type_of,
 )
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LIMIT = 1024
 TIME = "2024-01-15T10:30:00.000Z"
 
@@ -227,6 +228,7 @@ def test_nothing_that_was_sent_comes_back_in_the_text(kind: str) -> None:
     assert str(refused(json.dumps({"type": kind}))).startswith("type: must be one of ")
 
 
+@unhurried
 @given(
     st.one_of(
         st.text(),
@@ -293,6 +295,7 @@ def test_a_number_that_is_none_is_the_fault_of_user_info(number: str) -> None:
     assert error.facts().get("request_id") == "q1"
 
 
+@unhurried
 @given(
     st.recursive(
         st.none()

@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seatws.privacy import UserInfoFilter
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ANN = '{"name":"Ann","mail":"ann@example.com","seat":{"name":"inner","mail":"inner"},"ñ":"é"}'
 SHARED = {
     "all of it": (["*"], ANN),
@@ -39,6 +40,7 @@ def test_only_shared_keys_leave_the_server(shared: list[str], left: str) -> None
     assert UserInfoFilter(shared)(ANN) == left.encode()
 
 
+@unhurried
 @given(json_objects, st.sets(st.text(), max_size=3), st.data())
 def test_whatever_a_visitor_says_no_other_key_gets_out(
     given_info: dict[str, Any], others: set[str], data: st.DataObject

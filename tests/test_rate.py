@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seatws.web import rate
 from seatws.web.rate import Bucket, Buckets
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 RATE, BURST = 10, 5
 
 
@@ -60,6 +61,7 @@ def test_who_goes_on_all_the_same_gets_into_debt() -> None:
     assert not bucket.is_in_debt
 
 
+@unhurried
 @given(
     rate_per_s=st.integers(1, 100_000),
     burst=st.integers(1, 1000),

@@ -216,6 +216,7 @@ class Room:
             self._read_again = False
             self.read_anew("again")
             return
+        self._has_failed = False
         self.mirror.replace(snapshot)
         self.is_live = True
         self._map = None

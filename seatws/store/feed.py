@@ -150,7 +150,9 @@ class Feed:
     def _take_message(self, room_id: str, message: bytes) -> None:
         try:
             event = _decode_event(message[len(self._origin) :])
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            event = None
+        if event is None or not event.changes:
             log.error("an event that is none came on a room's channel; is it ours alone?")
             return
         self._listener.on_event(room_id, event)

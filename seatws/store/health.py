@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 
 import redis.asyncio
+import redis.exceptions
 
 from seatws.errors import ConfigError
 from seatws.store.connect import ask
+from seatws.store.keys import room_keys
 
 OLDEST_REDIS = (6, 2)
 
 
-async def check_server(connection: redis.asyncio.Connection) -> None:
+async def check_server(connection: redis.asyncio.Connection, prefix: str) -> None:
     """Look at a server before it is trusted with holds.
 
     Raises:
-        ConfigError: It is too old, or may throw holds away when memory runs short.
+        ConfigError: It is too old, may throw holds away when memory runs short, or lets us not
+            publish (`prefix` begins our channels): a hold would be stored and nobody told.
         redis.exceptions.RedisError: It could not be asked.
     """
     info: dict[str, str] = {}
@@ -33,3 +36,10 @@ async def check_server(connection: redis.asyncio.Connection) -> None:
             f"redis.url: this Redis has maxmemory-policy {policy} and so may drop holds when its "
             "memory runs short; set `maxmemory-policy noeviction` there"
         )
+    try:
+        await ask(connection, "PUBLISH", room_keys(prefix, "").channel, "")
+    except redis.exceptions.NoPermissionError:
+        raise ConfigError(
+            f"redis.url: this user may not publish to channels {prefix}:*; allow it there: "
+            f"`ACL SETUSER <user> &{prefix}:*`"
+        ) from None

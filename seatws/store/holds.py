@@ -7,13 +7,14 @@ script call, like a database's group commit.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import importlib.resources
 import itertools
 import logging
 import secrets
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -40,6 +41,8 @@ _SNAPSHOT_SHA = hashlib.sha1(SNAPSHOT, usedforsecurity=False).hexdigest()
 
 _decode_event = msgspec.msgpack.Decoder(Event).decode
 _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+
+_T = TypeVar("_T")
 
 Done = Callable[[Outcome | StoreError], None]
 
@@ -82,7 +85,7 @@ class HoldStore:
             config.redis.connect_timeout_seconds,
             config.redis.timeout_seconds,
             scripts=(APPLY, SNAPSHOT),
-            greet=check_server,
+            greet=functools.partial(check_server, prefix=config.redis.prefix),
             on_up=listener.on_store_up,
             on_down=listener.on_store_down,
         )
@@ -129,23 +132,12 @@ class HoldStore:
         """Read a room, all as of one moment."""
         keys = self._keys(room_id)
         command = ("EVALSHA", _SNAPSHOT_SHA, 2, keys.holds, keys.meta)
-
-        def read(reply: Reply | StoreError) -> None:
-            done(reply if isinstance(reply, StoreError) else self._snapshot_of(room_id, reply))
-
-        self._pipeline.add(_Read(command, read))
+        self._pipeline.add(_Read(command, lambda reply: self._snapshot_of(room_id, reply), done))
 
     def revision(self, room_id: str, done: Callable[[tuple[str, int] | StoreError], None]) -> None:
         """Read a room's epoch and rev; `("", 0)` if it has no data."""
-
-        def read(reply: Reply | StoreError) -> None:
-            if isinstance(reply, StoreError):
-                done(reply)
-            else:
-                epoch, rev = reply
-                done((epoch.decode(), int(rev)) if epoch else ("", 0))
-
-        self._pipeline.add(_Read(("HMGET", self._keys(room_id).meta, "epoch", "rev"), read))
+        command = ("HMGET", self._keys(room_id).meta, "epoch", "rev")
+        self._pipeline.add(_Read(command, _revision_of, done))
 
     async def settle(self) -> None:
         """Wait until every command given so far has its answer, or can't get one."""
@@ -155,7 +147,7 @@ class HoldStore:
             if not settled.done():
                 settled.set_result(None)
 
-        self._pipeline.add(_Read(("PING",), done))
+        self._pipeline.add(_Read(("PING",), lambda reply: reply, done))
         await settled
 
     def _keys(self, room_id: str) -> RoomKeys:
@@ -200,15 +192,32 @@ class HoldStore:
     def _answered(self, commit: _Commit, reply: Reply | StoreError) -> None:
         if self._open.get(commit.room_id) is commit:  # lost before it was sent
             del self._open[commit.room_id]
+        event: Event | None = None
+        outcomes: Sequence[Outcome | StoreError] = [_NONSENSE] * len(commit.waiting)
         if isinstance(reply, StoreError):
-            for done in commit.waiting:
-                done(reply)
-            return
-        event, outcomes, _now_ms = reply
-        if event:
-            self._listener.on_event(commit.room_id, _decode_event(event))
-        for done, outcome in zip(commit.waiting, _decode_outcomes(outcomes), strict=True):
-            done(outcome)
+            outcomes = [reply] * len(commit.waiting)
+        else:
+            try:
+                event = _decode_event(reply[0]) if reply[0] else None
+                if len(decoded := _decode_outcomes(reply[1])) == len(commit.waiting):
+                    outcomes = decoded
+            except (msgspec.DecodeError, UnicodeError, TypeError, IndexError):
+                log.error("a script call was answered with what is no answer of ours")
+        if event is not None:
+            self._listener.on_event(commit.room_id, event)
+        for done, outcome in zip(commit.waiting, outcomes, strict=True):
+            try:
+                done(outcome)
+            except Exception:
+                log.exception("taking the outcome of an operation failed; this is a bug")
+
+
+_NONSENSE = StoreError("Redis answered nonsense")
+
+
+def _revision_of(reply: Reply) -> tuple[str, int]:
+    epoch, rev = reply
+    return (epoch.decode(), int(rev)) if epoch else ("", 0)
 
 
 class _Commit:
@@ -229,14 +238,32 @@ class _Commit:
         self._store._answered(self, reply)
 
 
-class _Read:
-    """One command that only reads."""
+class _Read(Generic[_T]):
+    """One command that only reads; `parse` makes of the reply what `answer` is called with."""
 
-    __slots__ = ("_command", "done")
+    __slots__ = ("_answer", "_command", "_parse")
 
-    def __init__(self, command: Arguments, done: Callable[[Reply | StoreError], None]) -> None:
+    def __init__(
+        self,
+        command: Arguments,
+        parse: Callable[[Reply], _T],
+        answer: Callable[[_T | StoreError], None],
+    ) -> None:
         self._command = command
-        self.done = done
+        self._parse = parse
+        self._answer = answer
 
     def command(self) -> Arguments:
         return self._command
+
+    def done(self, reply: Reply | StoreError) -> None:
+        result: _T | StoreError
+        if isinstance(reply, StoreError):
+            result = reply
+        else:
+            try:
+                result = self._parse(reply)
+            except Exception:
+                log.error("a read was answered with what is no answer of ours")
+                result = _NONSENSE
+        self._answer(result)

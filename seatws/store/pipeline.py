@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import redis.asyncio
 
@@ -28,8 +28,12 @@ PROBE_S = 2.0
 TICK_S = 0.2
 """How often a late answer is looked for. It comes on top of the timeout."""
 
-_GO_ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN")
-"""Answers of a server that is no primary, or not yet: connect anew, perhaps to another one."""
+COMPLAIN_AGAIN_S = 10.0
+"""An error that Redis repeats is logged so often."""
+
+_GO_ELSEWHERE = ("READONLY", "LOADING ", "MASTERDOWN")
+"""In answers of a server that is no primary, or not yet: connect anew, perhaps to another one.
+Older ones say it in the middle of an error of the script's."""
 
 Arguments = tuple[str | bytes | int, ...]
 
@@ -44,13 +48,24 @@ class Job(Protocol):
         """Take the reply. Redis's own errors come as StoreError."""
 
 
+class _Sent(NamedTuple):
+    """A command that is under way."""
+
+    command: Arguments
+    job: Job
+    asked_at: float
+    """When the job was added; the timeout counts from there."""
+    is_second: bool = False
+    """It was said before, to a Redis that did not know the script."""
+
+
 class Pipeline:
     """A kept connection for commands. Jobs are done in the order in which they were added.
 
     Args:
         url: Which Redis.
         connect_timeout_s: For opening a connection.
-        timeout_s: For an answer; over it the connection is given up.
+        timeout_s: For an answer, from when it was asked for; over it the connection is given up.
         scripts: Lua sources that jobs call by their SHA-1.
         greet: Said on each new connection first. Its ConfigError stops the first `open` only.
         on_up: The connection stands again; called before any waiting job.
@@ -82,10 +97,10 @@ class Pipeline:
             on_up=self._up,
             on_down=self._down,
         )
-        self._waiting: deque[Job] = deque()
-        self._again: list[tuple[Arguments, Job]] = []
-        self._under_way: deque[tuple[Arguments, Job]] = deque()
-        self._sent_at = 0.0
+        self._waiting: deque[tuple[float, Job]] = deque()
+        self._again: list[_Sent] = []
+        self._under_way: deque[_Sent] = deque()
+        self._complained_at: dict[str, float] = {}
         self._kick: asyncio.Handle | None = None
         self._needs_scripts = False
         self._opened = False
@@ -120,7 +135,7 @@ class Pipeline:
         if not self._link.is_up:
             job.done(StoreError("Redis is away"))
             return
-        self._waiting.append(job)
+        self._waiting.append((time.monotonic(), job))
         if not self._under_way and self._kick is None:
             # At the end of this turn of the loop: what else it brings goes along.
             self._kick = asyncio.get_running_loop().call_soon(self._kicked)
@@ -146,7 +161,8 @@ class Pipeline:
         self._on_down()
 
     def _fail_all(self, why: str) -> None:
-        lost = [job for _, job in [*self._under_way, *self._again]] + list(self._waiting)
+        lost = [sent.job for sent in [*self._under_way, *self._again]]
+        lost += [job for _, job in self._waiting]
         self._under_way.clear()
         self._again.clear()
         self._waiting.clear()
@@ -159,40 +175,46 @@ class Pipeline:
             self._send()
 
     def _send(self) -> None:
-        batch = self._again
-        self._again = []
+        batch, self._again = self._again, []
+        now = time.monotonic()
         if self._needs_scripts:
             self._needs_scripts = False
             loads = [("SCRIPT", "LOAD", script) for script in self._scripts]
-            batch = [(load, _NoOne()) for load in loads] + batch
+            batch = [_Sent(load, _NoOne(), now) for load in loads] + batch
         while self._waiting and len(batch) < MAX_COMMANDS:
-            job = self._waiting.popleft()
-            batch.append((job.command(), job))
+            asked_at, job = self._waiting.popleft()
+            batch.append(_Sent(job.command(), job, asked_at))
         if not batch:
             return
         self._under_way.extend(batch)
-        self._sent_at = time.monotonic()
-        self._link.send(b"".join([pack(*command) for command, _ in batch]))
+        self._link.send(b"".join([pack(*sent.command) for sent in batch]))
 
     def _take_reply(self, reply: Reply) -> None:
-        command, job = self._under_way.popleft()
+        sent = self._under_way.popleft()
         if isinstance(reply, ReplyError):
-            self._take_error(str(reply), command, job)
+            self._take_error(str(reply), sent)
         else:
-            self._finish(job, reply)
+            self._finish(sent.job, reply)
         if not self._under_way and (self._waiting or self._again):
             self._send()
 
-    def _take_error(self, error: str, command: Arguments, job: Job) -> None:
-        if error.startswith("NOSCRIPT"):
+    def _take_error(self, error: str, sent: _Sent) -> None:
+        if error.startswith("NOSCRIPT") and not sent.is_second:
             # Not run, so it is safe to say it again: this Redis has forgotten the scripts.
             self._needs_scripts = True
-            self._again.append((command, job))
+            self._again.append(sent._replace(is_second=True))
             return
-        log.error("Redis answered %.200s", error)
-        self._finish(job, StoreError("Redis could not do it"))
-        if error.startswith(_GO_ELSEWHERE):
+        self._complain(error)
+        self._finish(sent.job, StoreError("Redis could not do it"))
+        if any(word in error for word in _GO_ELSEWHERE):
             self._link.abort()
+
+    def _complain(self, error: str) -> None:
+        """Log an error of Redis's, but not for each of the thousands that one cause makes."""
+        now, word = time.monotonic(), error[:20]
+        if now - self._complained_at.get(word, -COMPLAIN_AGAIN_S) >= COMPLAIN_AGAIN_S:
+            self._complained_at[word] = now
+            log.error("Redis answered %.200s", error)
 
     def _finish(self, job: Job, reply: Reply | StoreError) -> None:
         try:
@@ -205,7 +227,7 @@ class Pipeline:
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            if self._under_way and now - self._sent_at > self._timeout_s:
+            if self._under_way and now - self._under_way[0].asked_at > self._timeout_s:
                 self._link.abort()
             elif now >= probe_at:
                 probe_at = now + PROBE_S

@@ -207,6 +207,28 @@ async def test_requests_keep_their_order_while_a_plugin_thinks(
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_nothing_is_read_while_a_plugin_thinks(
+    start: Starter, valkey: Valkey, tmp_path: Path, thinking: Thinking
+) -> None:
+    """What is sent meanwhile waits in the network, not in the server's memory; then all is read."""
+    conf = conf_with(tmp_path / "conf", f'{SLOW}\nactions = ["join"]')
+    server, room, flood = start(valkey.url, conf=conf), unique("room"), 1000
+    padded = text(type="ping", pad="x" * 15_000)
+    async with RawSocket.connect(server) as ann, Client.connect(server.url) as bob:
+        await ann.say(type="join_room", room_id=room)
+        await thinking.asked(f"asked join {room}")
+        sending = asyncio.create_task(ann.send(padded * flood))
+        for _ in range(50):
+            await bob.ask(type="ping")
+        metrics = (await fetch(f"{server.http}/metrics")).body.decode()
+        assert 'seatws_messages_total{type="ping"} 50.0\n' in metrics
+        thinking.end()
+        for _ in range(flood):
+            await ann.message("pong")
+        await sending
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_a_plugin_s_no_comes_after_it_has_thought(
     start: Starter, valkey: Valkey, tmp_path: Path, thinking: Thinking
 ) -> None:
