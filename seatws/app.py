@@ -94,6 +94,8 @@ class App:
             self._api.is_draining.set()
         if self._sockets is not None:
             await self._sockets.drain(self.config.server.drain_seconds)
+        if self._api is not None:
+            await self._api.settle()
 
     async def stop(self) -> None:
         """End at once, in order. After `drain` nobody notices."""

@@ -160,7 +160,6 @@ class CloseCode(enum.IntEnum):
     PROTOCOL_ERROR = 1002
     NOT_UTF8 = 1007
     TOO_BIG = 1009
-    INTERNAL_ERROR = 1011
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
     BAD_FRAMES = 4400
@@ -179,7 +178,6 @@ class CloseCode(enum.IntEnum):
 _COME_BACK = frozenset(
     {
         CloseCode.GOING_AWAY,
-        CloseCode.INTERNAL_ERROR,
         CloseCode.SERVICE_RESTART,
         CloseCode.TRY_AGAIN_LATER,
         CloseCode.TIMED_OUT,

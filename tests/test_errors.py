@@ -40,14 +40,13 @@ CODES = [
     ("store_unavailable", StoreError("Redis is away"), True, None),
 ]
 
-# PROTOCOL section 5: code, whether to come back as one is; and 1000 to 1011 as RFC 6455 has them.
+# PROTOCOL section 5: code, whether to come back as one is; and 1000 to 1009 as RFC 6455 has them.
 CLOSES = [
     (1000, False),
     (1001, True),
     (1002, False),
     (1007, False),
     (1009, False),
-    (1011, True),
     (1012, True),
     (1013, True),
     (4400, False),

@@ -176,6 +176,7 @@ class Room:
             self._read_again = True
             return
         self._reading = True
+        self._meanwhile.clear()  # the snapshot is asked for after them, so it has them
         self._counts.room_read(cause)
         self._store.snapshot(self.room_id, self._loaded)
 
