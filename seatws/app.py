@@ -45,6 +45,10 @@ BACKLOG = 4096
 """Connections that the kernel keeps for us at the start of a sale, as far as it is allowed to."""
 MAX_BODY_BYTES = 1_048_576
 """Over it Tornado refuses a request unread; over `limits.message_bytes` we do, and say so."""
+IDLE_S = 75
+"""How long an HTTP connection is kept for the next request: longer than proxies keep theirs."""
+BODY_S = 30
+"""How long a client may take to send a request's body."""
 GC_THRESHOLD = 5000
 """New objects between collections: a join makes hundreds, nearly all of which live on."""
 
@@ -178,7 +182,8 @@ class App:
             application,
             xheaders=self.config.server.xheaders,
             max_body_size=MAX_BODY_BYTES,
-            idle_connection_timeout=75,
+            idle_connection_timeout=IDLE_S,
+            body_timeout=BODY_S,
         )
         server.add_sockets(sockets)
         self._servers.append(server)

@@ -155,7 +155,9 @@ class Room:
 
     def answer(self, viewer: Viewer, rev: int, message: Message) -> None:
         """Answer a viewer's request in its place; see `Fanout.answer`."""
-        if self.is_live:
+        if not self.has(viewer):
+            viewer.peer.tell(message)  # it waits to join, and has seen nothing yet
+        elif self.is_live:
             self._fanout.answer(viewer, rev, message)
         else:
             self._fanout.answer_apart(viewer, message)
