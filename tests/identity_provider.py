@@ -327,8 +327,9 @@ def loop_of(kind: str) -> Iterator[IOLoop]:
 
 
 def at(provider: IdentityProvider, **settings: Any) -> Json:
-    """A `[[plugin.keys]]` table with its URL."""
-    return {"algorithms": ["RS256"], "jwks_url": provider.url, **settings}
+    """A `[[plugin.keys]]` table with its URL, and time enough for a slow machine."""
+    url = {"jwks_url": provider.url, "timeout_seconds": LIMIT_S}
+    return {"algorithms": ["RS256"], **url, **settings}
 
 
 @asynccontextmanager

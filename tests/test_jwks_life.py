@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from tornado.ioloop import IOLoop
 
+from plugins import jwt_auth as module
 from seatws.plugins import NotAllowed
-from tests.harness import wait_until_async
+from tests.harness import LIMIT_S, wait_until_async
 from tests.identity_provider import (
     BOTH_LOOPS,
     Hand,
@@ -42,6 +43,12 @@ STRANGER = signing_key("RS256", 3)
 def kind(request: pytest.FixtureRequest) -> str:
     """Of loop: each test here runs on both."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine what is waited for takes longer."""
+    monkeypatch.setattr(module, "LONGEST_WAIT_S", LIMIT_S)
 
 
 @pytest.fixture
@@ -134,7 +141,7 @@ async def test_a_reload_to_another_url_asks_there_and_no_longer_here() -> None:
     """A fetch under way at the old one is ended."""
     async with IdentityProvider(OLD) as here, IdentityProvider(NEW) as there:
         here.answer = stall
-        async with started(here, timeout_seconds=60) as plugin:
+        async with started(here) as plugin:
             await here.asked(1)
             await plugin.reload(jwt_settings(at(there)))
             await here.hung_up(1)

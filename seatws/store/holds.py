@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 MAX_OPERATIONS = 500
 """In one script call: it is one atomic step, during which Redis serves nobody else."""
+MAX_ARGUMENTS = 2500
+"""The same for groups of seats: each operation has a handful of arguments, and one a seat."""
 
 _lua = importlib.resources.files("seatws.store") / "lua"
 APPLY = (_lua / "apply.lua").read_bytes()
@@ -171,7 +173,7 @@ class HoldStore:
             return
         commit.arguments.extend(operation)
         commit.waiting.append(done)
-        if len(commit.waiting) >= MAX_OPERATIONS:
+        if len(commit.waiting) >= MAX_OPERATIONS or len(commit.arguments) >= MAX_ARGUMENTS:
             del self._open[room_id]
 
     def _commit_of(self, room_id: str) -> _Commit | None:

@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ from tests.e2e.traffic import Traffic, seeded
 from tests.fetch import fetch
 from tests.harness import Instance, Valkey, unique, wait_until_async
 
+ANSWER_S = 3.0
+"""The longest that a client waits for an answer, whatever Redis does (PROTOCOL section 4)."""
 NOTICED_S = 5.0
 """How soon `/health` says 503 when Redis is away (PROTOCOL section 4)."""
 RIGHT_S = 5.0
@@ -67,12 +69,17 @@ def now() -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def judge(traffic: Traffic, holders: dict[str, str], lives: Sequence[str] = ()) -> None:
+    """Fail if a promise was broken, or an answer was late."""
+    traffic.history.judge(traffic.room_id, holders, lives)
+    assert traffic.history.slowest_s <= ANSWER_S
+
+
 @pytest.mark.gen_test(timeout=60)
 async def test_an_instance_is_killed(own_valkey: Valkey, start: Starter) -> None:
     """Its clients go on elsewhere with the holds they had; the others notice nothing."""
     instances = [start(own_valkey.url) for _ in range(3)]
-    room = unique("room")
-    async with Traffic(room, instances, seeded()) as traffic:
+    async with Traffic(unique("room"), instances, seeded()) as traffic:
         for victim in instances[:2]:
             its_clients = [one for one in traffic.viewers.values() if one.url == victim.url]
             assert its_clients
@@ -83,7 +90,7 @@ async def test_an_instance_is_killed(own_valkey: Valkey, start: Starter) -> None
                 await traffic.settle(own_valkey)
             traffic.go_on()
             await traffic.flows()
-        traffic.history.judge(room, await traffic.settle(own_valkey))
+        judge(traffic, await traffic.settle(own_valkey))
     assert traffic.history.count("store_unavailable") == 0
     assert times_told(instances[2]) == (0, 0)
 
@@ -107,14 +114,13 @@ async def test_redis_is_killed_and_started_again(
 ) -> None:
     """Nobody is disconnected; refused at once while it is away, right soon after its return."""
     instances = [start(own_valkey.url) for _ in range(2)]
-    room = unique("room")
-    async with Traffic(room, instances, seeded()) as traffic:
+    async with Traffic(unique("room"), instances, seeded()) as traffic:
         await asyncio.to_thread(own_valkey.kill)
         await outage(traffic, instances)
         maps, lost_at = traffic.history.maps(), now()
         await asyncio.to_thread(restart, own_valkey)
         holders = await comeback(traffic, instances, own_valkey)
-        traffic.history.judge(room, holders, [lost_at] if restart is empty else [])
+        judge(traffic, holders, [lost_at] if restart is empty else [])
         assert traffic.history.maps() >= maps + traffic.clients
         assert traffic.history.closed() == 0
     assert [times_told(instance) for instance in instances] == [(1, 1)] * 2
@@ -124,15 +130,14 @@ async def test_redis_is_killed_and_started_again(
 async def test_redis_stops_for_five_seconds(own_valkey: Valkey, start: Starter) -> None:
     """Connections stand and nothing is answered: that is an outage like any other."""
     instances = [start(own_valkey.url) for _ in range(2)]
-    room = unique("room")
-    async with Traffic(room, instances, seeded()) as traffic:
+    async with Traffic(unique("room"), instances, seeded()) as traffic:
         stopped = asyncio.create_task(asyncio.sleep(STOPPED_S))
         own_valkey.pause()
         await outage(traffic, instances)
         maps = traffic.history.maps()
         await stopped
         own_valkey.resume()
-        traffic.history.judge(room, await comeback(traffic, instances, own_valkey))
+        judge(traffic, await comeback(traffic, instances, own_valkey))
         assert traffic.history.maps() >= maps + traffic.clients
         assert traffic.history.closed() == 0
     assert [times_told(instance) for instance in instances] == [(1, 1)] * 2
@@ -152,8 +157,7 @@ async def test_connections_to_redis_are_cut(
 ) -> None:
     """They are opened again, and what was missed meanwhile is made good."""
     instances = [start(own_valkey.url) for _ in range(2)]
-    room = unique("room")
-    async with Traffic(room, instances, seeded()) as traffic:
+    async with Traffic(unique("room"), instances, seeded()) as traffic:
         for times in (1, 2, 3):
             maps = traffic.history.maps()
             own_valkey.cut(*kinds)
@@ -162,7 +166,7 @@ async def test_connections_to_redis_are_cut(
             await comeback(traffic, instances, own_valkey)
             assert traffic.history.maps() >= maps + traffic.clients
             traffic.go_on()
-        traffic.history.judge(room, await traffic.settle(own_valkey))
+        judge(traffic, await traffic.settle(own_valkey))
         assert traffic.history.closed() == 0
     assert [times_told(instance) for instance in instances] == [(3, 3)] * 2
 
@@ -171,13 +175,12 @@ async def test_connections_to_redis_are_cut(
 async def test_redis_forgets_the_scripts(own_valkey: Valkey, start: Starter) -> None:
     """Nobody notices."""
     instances = [start(own_valkey.url) for _ in range(2)]
-    room = unique("room")
-    async with Traffic(room, instances, seeded()) as traffic:
+    async with Traffic(unique("room"), instances, seeded()) as traffic:
         for _ in range(5):
             with own_valkey.client() as client:
                 client.script_flush()
             await traffic.flows()
-        traffic.history.judge(room, await traffic.settle(own_valkey))
+        judge(traffic, await traffic.settle(own_valkey))
         assert traffic.history.count("store_unavailable") == 0
         assert traffic.history.maps() == traffic.clients
         with own_valkey.client() as client:
@@ -192,8 +195,7 @@ async def test_redis_forgets_the_scripts(own_valkey: Valkey, start: Starter) -> 
 async def test_redis_is_flushed(own_valkey: Valkey, start: Starter, busy: bool) -> None:
     """Every viewer is sent a map without the holds that are lost."""
     instances = [start(own_valkey.url) for _ in range(2)]
-    room = unique("room")
-    async with Traffic(room, instances, seeded()) as traffic:
+    async with Traffic(unique("room"), instances, seeded()) as traffic:
         if not busy:
             assert await traffic.settle(own_valkey)
         lost_at = now()
@@ -205,7 +207,7 @@ async def test_redis_is_flushed(own_valkey: Valkey, start: Starter, busy: bool) 
             await traffic.settle(own_valkey)
         traffic.go_on()
         await traffic.flows()
-        traffic.history.judge(room, await traffic.settle(own_valkey), [lost_at])
+        judge(traffic, await traffic.settle(own_valkey), [lost_at])
         assert traffic.history.count("store_unavailable") == 0
     assert [times_told(instance) for instance in instances] == [(0, 0)] * 2
 
@@ -216,9 +218,8 @@ async def test_the_embedded_redis_is_killed(short_path: Path) -> None:
     instance = Instance(short_path, "embedded", SEATWS_REDIS__DATA_DIR="data").start()
     embedded = Valkey(short_path / "data")
     embedded.socket = short_path / "data" / "valkey.sock"
-    room = unique("room")
     try:
-        async with Traffic(room, [instance], seeded()) as traffic:
+        async with Traffic(unique("room"), [instance], seeded()) as traffic:
             kill_child_of(instance)
             await told_of_comebacks(instance, 1)
             before = await comeback(traffic, [instance], embedded)
@@ -226,7 +227,7 @@ async def test_the_embedded_redis_is_killed(short_path: Path) -> None:
             await told_of_comebacks(instance, 2)
             assert await traffic.settle(embedded) == before != {}
             traffic.go_on()
-            traffic.history.judge(room, await comeback(traffic, [instance], embedded))
+            judge(traffic, await comeback(traffic, [instance], embedded))
             assert traffic.history.closed() == 0
         assert times_told(instance) == (2, 2)
     finally:

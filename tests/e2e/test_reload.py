@@ -128,6 +128,7 @@ async def test_one_plugin_s_thinking_keeps_nobody_else_in_a_room(
         await server.reload()
         await bob.heard(is_forbidden)
         assert (await ann.select(slow, "A1"))["rev"] == 1
+        assert not any(map(is_forbidden, ann.received))
         (conf / "new").write_text("no")
         (conf / "new").rename(conf / "go")
         await ann.heard(is_forbidden)
