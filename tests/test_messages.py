@@ -193,8 +193,8 @@ NO_MESSAGES = {
     "not UTF-8": b'{"type": "ping", "request_id": "\xff"}',
     "a byte order mark": '\ufeff{"type": "ping"}',
     "lists in lists": "[" * 16_000,
-    "lists in a field": '{"type": "ping", "x": ' + "[" * 5000 + "]" * 5000 + "}",
-    "lists in a user_info": with_user_info('{"a": ' + "[" * 5000 + "]" * 5000 + "}"),
+    "lists in a field": '{"type": "ping", "x": ' + "[" * 50_000 + "]" * 50_000 + "}",
+    "lists in a user_info": with_user_info('{"a": ' + "[" * 50_000 + "]" * 50_000 + "}"),
 }
 
 
