@@ -170,6 +170,18 @@ async def test_a_lie_at_first_puts_everybody_off(name: str) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_an_issuer_that_fails_is_not_asked_again_at_once() -> None:
+    """A second later, then less and less often: it may be failing for want of rest."""
+    async with IdentityProvider(OLD) as provider:
+        provider.answer = LIES["500"][0]
+        async with started(provider):
+            await provider.asked(1)
+            begin = time.monotonic()
+            await provider.asked(2)
+            assert time.monotonic() - begin > 0.9
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_good_keys_beside_bad_ones_are_used() -> None:
     """One key that doesn't do is no reason to do without the others."""
     bad = [{"kty": "oct", "k": "AA"}, OLD.jwk(use="enc"), 7, OLD.jwk(n="A"), {"kty": "new"}]

@@ -172,6 +172,7 @@ PLUGIN = "from seatws.plugins import Plugin\nfrom tests.sample_plugins.lists imp
         pytest.param(
             f"\nraise OSError('{SECRET}')", "", "OSError at {file}:2; mend the plugin", id="fails"
         ),
+        pytest.param("raise SystemExit", "", "SystemExit at {file}:1; mend the plugin", id="ends"),
         pytest.param("", "", "there is no plugin in {name}; write a class that", id="none"),
         pytest.param(PLUGIN, "", "there is no plugin in {name}; write a class", id="only imports"),
         pytest.param(

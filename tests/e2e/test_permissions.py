@@ -332,3 +332,19 @@ async def test_places_are_counted_when_the_sign_in_is_done(
     assert [await next(done), await next(done)] == [4429, 4429]
     stay.set()
     assert await next(done) is None
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_server_that_goes_down_waits_for_no_plugin(
+    start: Starter, valkey: Valkey, tmp_path: Path, thinking: Thinking
+) -> None:
+    """Whoever waits for one is sent away as everybody; it goes down in order."""
+    conf = conf_with(tmp_path / "conf", f'{SLOW}\nactions = ["join"]')
+    server, room = start(valkey.url, conf=conf), unique("room")
+    async with Client.connect(server.url) as ann:
+        await ann.send(type="join_room", room_id=room)
+        await thinking.asked(f"asked join {room}")
+        down = asyncio.create_task(asyncio.to_thread(server.terminate))
+        assert await ann.closed() == 1012
+        assert await down == 0
+    assert "answered" not in thinking.log
