@@ -275,11 +275,16 @@ async def serve(config: Config, directory: Path, announce: Callable[[App], None]
         log.info("%s: sending everybody away in %g s", name, config.server.drain_seconds)
         going.set()
 
+    def reload() -> None:
+        task = loop.create_task(app.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
     await app.start()
     try:
         for which in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(which, go, which.name)
-        loop.add_signal_handler(signal.SIGHUP, lambda: reloads.add(loop.create_task(app.reload())))
+        loop.add_signal_handler(signal.SIGHUP, reload)
         announce(app)
         app.warn_if_open()
         await going.wait()

@@ -133,7 +133,7 @@ def _find(place: str, use: str) -> type[Plugin]:
             f"{place}: can't be loaded: {missing}; plugins.x is the file plugins/x.py beside "
             "run.py, anything else must be installed"
         ) from exc
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:  # a script that ends must not end a reload
         raise ConfigError(f"{place}: can't be loaded: {where(exc)}; mend the plugin") from exc
     kinds = _plugins_of(module)
     if class_name:

@@ -37,6 +37,7 @@ class Bucket:
         if not rate:
             return 0
         tokens = min(self._burst, self._tokens + (now - self._at) * rate) - 1
+        tokens = max(tokens, -self._burst)  # a debt that can be waited out
         self._tokens = tokens
         self._at = now
         return 0 if tokens >= 0 else int((1 - tokens) * 1000 / rate) + 1
