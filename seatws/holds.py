@@ -110,9 +110,11 @@ class Mirror:
             another epoch: only a snapshot helps.
         """
         if event.epoch != self.epoch:
-            if self.epoch or self.rev or event.changes[0].rev != 1:
+            if self.epoch or self.rev:
                 return None
-            self.epoch = event.epoch  # the first change that this room ever had
+            # The room had no data, so this epoch begins at rev 1, after what we know: a later rev
+            # is just early, as where our own script's reply overtakes another instance's event.
+            self.epoch = event.epoch
         due: list[Change] = []
         following = self.rev + 1
         early = self._early

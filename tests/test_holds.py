@@ -149,7 +149,7 @@ TAKEN: dict[str, tuple[Mirror, Event, list[int] | None, bool]] = {
     "one half old": (mirror_at(4), event_of(4, 5), [5], False),
     "an early one": (mirror_at(4), event_of(6), [], True),
     "the first of a room": (mirror_at(0, epoch=""), event_of(1, 2), [1, 2], False),
-    "the second of a room": (mirror_at(0, epoch=""), event_of(2), None, False),
+    "the second of a room": (mirror_at(0, epoch=""), event_of(2), [], True),
     "the first of another epoch": (mirror_at(4), event_of(1, epoch="f"), None, False),
     "the next one of another epoch": (mirror_at(4), event_of(5, epoch="f"), None, False),
     "the first of an epoch in a room with data": (mirror_at(4, epoch=""), event_of(1), None, False),

@@ -84,6 +84,25 @@ async def test_one_of_two_hundred_wins_each_contest(valkey: Valkey, start: Start
         history.judge(room, holders)
 
 
+@pytest.mark.gen_test(timeout=120)
+async def test_a_rooms_first_changes_are_events_like_any_other(
+    valkey: Valkey, start: Starter
+) -> None:
+    """Two instances change a new room at once; no viewer is sent a second map for that."""
+    one, two = start(valkey.url), start(valkey.url)
+    for _ in range(100):
+        room, history = unique("room"), History()
+        async with (
+            RecordedClient.recorded(history, one.url) as ann,
+            RecordedClient.recorded(history, two.url) as bob,
+        ):
+            await asyncio.gather(ann.join(room), bob.join(room))
+            await asyncio.gather(ann.select(room, "A1"), bob.select(room, "A2"))
+            holders = await settled(valkey, room, [ann, bob])
+            history.judge(room, holders)
+            assert (ann.revs[room], bob.revs[room]) == ([1, 2], [1, 2])
+
+
 async def contend(
     room: str, seat: str, clients: list[RecordedClient], chance: random.Random
 ) -> str:
