@@ -236,17 +236,18 @@ def _bind(section: str, address: str, port: int) -> list[socket.socket]:
     Raises:
         ConfigError: The port is taken, or not ours to take.
     """
-    where = f"{section}.port: can't listen on {address}:{port}"
     try:
         return bind_sockets(port, address or None, backlog=BACKLOG)
     except OSError as exc:
+        key = f"{section}.port"
         if exc.errno == errno.EADDRINUSE:
-            fix = f"another program does; stop it, or choose another {section}.port"
+            fix = f"another program does; stop it, or choose another {key}"
         elif exc.errno == errno.EACCES:
             fix = "ports below 1024 need privileges; choose 1024 or above"
         else:
+            key = f"{section}.address"
             fix = f"{exc.strerror or exc}; choose an address of this machine, or 0.0.0.0 for all"
-        raise ConfigError(f"{where}: {fix}") from exc
+        raise ConfigError(f"{key}: can't listen on {address}:{port}: {fix}") from exc
 
 
 async def serve(config: Config, directory: Path, announce: Callable[[App], None]) -> None:

@@ -233,6 +233,7 @@ _RULES = {
     "seat_ids": f"a list of 1 to {MAX_SEATS_PER_REQUEST} seats, each 1 to 32 {_ID_RULE}",
     "request_id": "a string of at most 64 characters",
 }
+_IDS = {"client_id": CLIENT_ID, "room_id": ROOM_ID, "seat_id": SEAT_ID}
 _FACTS = {"room_id": ROOM_ID, "seat_id": SEAT_ID, "request_id": r"(?s)^.{0,64}\Z"}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -293,6 +294,11 @@ def type_of(command: Command) -> str:
     return str(command.__struct_config__.tag)
 
 
+def wrong_id(name: str, value: str) -> str | None:
+    """What is wrong with a `client_id`, `room_id` or `seat_id`, to follow its name; else None."""
+    return None if re.match(_IDS[name], value) else f"must be {_RULES[name]}"
+
+
 def has_repeats(seat_ids: list[str]) -> bool:
     """Whether a seat stands twice in the list."""
     return len(set(seat_ids)) != len(seat_ids)
@@ -316,6 +322,17 @@ def refusal(
         request=request,
         retryable=error.retryable,
         **facts,
+    )
+
+
+def refusal_of(command: Command, error: ClientError | StoreError) -> Error:
+    """The answer to a command that failed with `error`."""
+    return refusal(
+        error,
+        request=type_of(command),
+        request_id=command.request_id,
+        room_id=getattr(command, "room_id", None),
+        seat_id=getattr(command, "seat_id", None),
     )
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -335,8 +336,6 @@ class Client:
 
 def wait_until(is_so: Callable[[], bool]) -> None:
     """Look again and again, without a pause that matters, until something is so."""
-    import time
-
     end = time.monotonic() + LIMIT_S
     while not is_so():
         assert time.monotonic() < end, "it did not come to be so"

@@ -19,8 +19,7 @@ from seatws.messages import (
     RoomLeft,
     SelectSeat,
     SelectSeats,
-    refusal,
-    type_of,
+    refusal_of,
 )
 from seatws.metrics import Counts
 from seatws.privacy import UserInfoFilter
@@ -381,14 +380,7 @@ class Hub:
     ) -> None:
         """Answer a request with an error."""
         self._counts.refusals[error.code] += 1
-        answer = refusal(
-            error,
-            request=type_of(command),
-            request_id=command.request_id,
-            room_id=command.room_id,
-            seat_id=getattr(command, "seat_id", None),
-        )
-        self._tell_in_order(peer, command.room_id, 0, answer)
+        self._tell_in_order(peer, command.room_id, 0, refusal_of(command, error))
 
     def _tell_in_order(self, peer: Peer, room_id: str, rev: int, message: Message) -> None:
         if viewer := peer.viewers.get(room_id):

@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import logging
 import math
-import re
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
@@ -29,7 +28,7 @@ from seatws.errors import (
 )
 from seatws.loader import Loaded, load_plugins, where
 from seatws.logs import loggable
-from seatws.messages import CLIENT_ID
+from seatws.messages import wrong_id
 from seatws.plugins import Action, ConnectRequest, Identity, Plugin, Verdict
 from seatws.rules import one_line
 from seatws.web.origins import Origins
@@ -196,7 +195,7 @@ class Gate:
         if identity is None:
             return False
         giver = self._givers.get(identity)
-        # There may be several tables of one plugin, an issuer each: one of them is enough.
+        # There may be several tables of one plugin: one of them is enough.
         return any(
             self._vouches(loaded, identity)
             for loaded in self._authenticators
@@ -367,7 +366,7 @@ def _is_sound(answer: Any) -> bool:
     ends: Any = answer.expires_at
     return (
         isinstance(client_id, str)
-        and re.match(CLIENT_ID, client_id) is not None
+        and wrong_id("client_id", client_id) is None
         and (ends is None or (isinstance(ends, int | float) and 0 <= ends <= _LAST_MOMENT))
     )
 

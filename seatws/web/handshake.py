@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from typing import Any
 
 from tornado.iostream import StreamClosedError
@@ -16,7 +15,7 @@ from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketP
 
 from seatws.errors import ClientError, CloseCode, NotAllowed, NoToken, NotReady
 from seatws.frames import negotiate
-from seatws.messages import CLIENT_ID
+from seatws.messages import wrong_id
 from seatws.plugins import Identity
 from seatws.web.origins import Origins
 from seatws.web.problems import ProblemHandler, request_of
@@ -43,9 +42,8 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Check the request, then shake hands."""
         (self._client_id,) = args
-        if not re.match(CLIENT_ID, self._client_id):
-            rule = "client_id in the path: must be 1 to 64 of A-Z a-z 0-9 . _ : @ -"
-            self.send_problem(400, "invalid_message", rule)
+        if problem := wrong_id("client_id", self._client_id):
+            self.send_problem(400, "invalid_message", f"client_id in the path: {problem}")
             return
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             self.set_header("Upgrade", "websocket")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from seatws.config import Config
 from seatws.errors import BadMessage, NotAllowed, RateLimited, Unauthenticated
 from seatws.holds import hold_of
-from seatws.messages import CLIENT_ID, ROOM_ID, SEAT_ID, decode_put
+from seatws.messages import decode_put, wrong_id
 from seatws.metrics import Metrics
 from seatws.plugins import Action, Identity
 from seatws.privacy import UserInfoFilter
@@ -27,11 +27,6 @@ LONGEST_WAIT_S: Final = 60.0
 """`?wait=` above it counts as it: proxies give up on silent requests about then."""
 LONGEST_ANSWER_S: Final = 4.0
 """Redis is given less to answer in (PROTOCOL section 4); longer nobody needs to be waited for."""
-_RULES: Final = {
-    "room_id": (ROOM_ID, "1 to 64 of A-Z a-z 0-9 . _ : @ -"),
-    "client_id": (CLIENT_ID, "1 to 64 of A-Z a-z 0-9 . _ : @ -"),
-    "seat_id": (SEAT_ID, "1 to 32 of A-Z a-z 0-9 . _ : @ -"),
-}
 
 
 class Api:
@@ -89,9 +84,8 @@ class _Handler(ApiHandler):
             BadMessage: It names the first one.
         """
         for name, value in ids.items():
-            rule, words = _RULES[name]
-            if not re.match(rule, value):
-                raise BadMessage(f"{name}: must be {words}")
+            if problem := wrong_id(name, value):
+                raise BadMessage(f"{name}: {problem}")
 
     async def identify(self, client_id: str | None) -> Identity:
         """Find out who is asking.

@@ -8,8 +8,8 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from tornado.httputil import HTTPHeaders
 
@@ -41,11 +41,12 @@ from seatws.messages import (
     decode,
     encode,
     refusal,
+    refusal_of,
     rfc3339,
     type_of,
 )
 from seatws.plugins import Action, ConnectRequest, Identity
-from seatws.rooms.peer import Viewer
+from seatws.rooms.peer import Peer, Viewer
 from seatws.web.connection import Connection
 from seatws.web.sockets import Sockets
 
@@ -58,7 +59,7 @@ RETRY_AFTER_MS: Final = (500, 2500)
 
 _NO_HEADERS: Final = HTTPHeaders()
 
-Request = JoinRoom | SelectSeat | SelectSeats | ReleaseSeat
+_C = TypeVar("_C", JoinRoom, SelectSeat, SelectSeats, ReleaseSeat)
 
 
 class SeatSocket(Connection):
@@ -168,19 +169,21 @@ class SeatSocket(Connection):
 
     def _obey(self, command: AnyCommand) -> Awaitable[None] | None:
         """Do what is asked; or, where a plugin has to think first, return what to wait for."""
+        hub = self._sockets.hub
         match command:
-            case SelectSeat() | ReleaseSeat():
-                action: Action = "select" if isinstance(command, SelectSeat) else "release"
-                return self._if_allowed(command, action, (command.seat_id,))
+            case SelectSeat():
+                return self._if_allowed(command, "select", (command.seat_id,), hub.select)
             case SelectSeats():
-                return self._if_allowed(command, "select", command.seat_ids)
+                return self._if_allowed(command, "select", command.seat_ids, hub.select)
+            case ReleaseSeat():
+                return self._if_allowed(command, "release", (command.seat_id,), hub.release)
             case JoinRoom():
-                return self._if_allowed(command, "join", ())
+                return self._if_allowed(command, "join", (), hub.join)
             case LeaveRoom():
                 if self._is_known(command):
-                    self._sockets.hub.leave(self, command)
+                    hub.leave(self, command)
             case Ping():
-                now = rfc3339(self._sockets.hub.clock.now_ms())
+                now = rfc3339(hub.clock.now_ms())
                 self.tell(Pong(timestamp=now, request_id=command.request_id))
             case Auth():
                 if self._sockets.gate.needs_identity:
@@ -189,41 +192,33 @@ class SeatSocket(Connection):
         return None
 
     def _if_allowed(
-        self, command: Request, action: Action, seat_ids: Sequence[str]
+        self, command: _C, action: Action, seat_ids: Sequence[str], do: Callable[[Peer, _C], None]
     ) -> Awaitable[None] | None:
         gate = self._sockets.gate
         if not self._is_known(command):
             return None
         if not gate.judges:
-            self._do(command)
+            do(self, command)
             return None
         who = self.identity or Identity(self.client_id)
         verdict = gate.may(who, action, command.room_id, seat_ids)
-        if isinstance(verdict, bool):
-            self._do_or_refuse(command, verdict)
-            return None
-        return self._do_if(command, verdict)
+        if not isinstance(verdict, bool):
+            return self._if_allowed_later(command, verdict, do)
+        self._do_or_refuse(command, verdict, do)
+        return None
 
-    async def _do_if(self, command: Request, verdict: Awaitable[bool]) -> None:
+    async def _if_allowed_later(
+        self, command: _C, verdict: Awaitable[bool], do: Callable[[Peer, _C], None]
+    ) -> None:
         allowed = await verdict
         if self.is_open:  # nobody would take it out of a room again
-            self._do_or_refuse(command, allowed)
+            self._do_or_refuse(command, allowed, do)
 
-    def _do_or_refuse(self, command: Request, allowed: bool) -> None:
+    def _do_or_refuse(self, command: _C, allowed: bool, do: Callable[[Peer, _C], None]) -> None:
         if allowed:
-            self._do(command)
+            do(self, command)
         else:
             self._sockets.hub.refuse(self, command, NotAllowed())
-
-    def _do(self, command: Request) -> None:
-        hub = self._sockets.hub
-        match command:
-            case SelectSeat() | SelectSeats():
-                hub.select(self, command)
-            case ReleaseSeat():
-                hub.release(self, command)
-            case JoinRoom():
-                hub.join(self, command)
 
     def _think(self, decision: Awaitable[None]) -> None:
         """Wait for a plugin. What comes meanwhile is read no further, and taken in order after."""
@@ -329,17 +324,10 @@ class SeatSocket(Connection):
     def _refuse(self, error: ClientError, command: AnyCommand | None = None) -> None:
         self._sockets.counts.refusals[error.code] += 1
         if command is not None:
-            request: str | None = type_of(command)
+            self.tell(refusal_of(command, error))
         else:
             request = error.request if isinstance(error, Unreadable) else None
-        answer = refusal(
-            error,
-            request=request,
-            request_id=getattr(command, "request_id", None),
-            room_id=getattr(command, "room_id", None),
-            seat_id=getattr(command, "seat_id", None),
-        )
-        self.tell(answer)
+            self.tell(refusal(error, request=request))
 
 
 def close_for(error: ClientError | NotReady) -> tuple[CloseCode, str]:
