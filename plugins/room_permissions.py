@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -22,11 +21,12 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from seatws.errors import ConfigError
+from seatws.errors import ConfigError, UnreadableFileError
 from seatws.plugins import Action, Identity, Plugin, Verdict
 from seatws.rules import Rule as Check
 from seatws.rules import advice, mismatch, one_line, one_of, shown, text
 from seatws.settings import read_settings
+from seatws.toml_file import read_toml
 
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
@@ -441,7 +441,14 @@ def read_rules(file: Path) -> tuple[Rule, ...]:
     Raises:
         ConfigError: With every problem: the file, the rule, the key, what is wrong, and the fix.
     """
-    tables = _read_toml(file)
+    missing = (
+        "take conf/room_permissions.toml of the source, or name another with file = in the"
+        " plugin's table"
+    )
+    try:
+        tables = read_toml(file, missing=missing, example='name = "buyers"')
+    except UnreadableFileError as exc:
+        raise ConfigError(one_line(f"{file}: {exc}")) from None
     problems = [
         one_line(f"{file}: {key}: no such table; {advice(key, {'rule': 0}, '[[{}]]', _ONLY_RULES)}")
         for key in tables
@@ -474,20 +481,3 @@ def read_rules(file: Path) -> tuple[Rule, ...]:
 
 
 _ONLY_RULES = "there are only [[rule]] tables here"
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as exc:
-        problem = f"not UTF-8 text at byte {exc.start}; save it as UTF-8"
-    except (ValueError, RecursionError) as exc:  # not all that tomllib raises is TOMLDecodeError
-        problem = f'not valid TOML: {exc}; text stands in quotes, as in name = "buyers"'
-    except FileNotFoundError:
-        problem = (
-            "no such file; take conf/room_permissions.toml of the source, or name another with"
-            " file = in the plugin's table"
-        )
-    except OSError as exc:
-        problem = f"cannot be read ({exc.strerror}); make it a file that the server's user may read"
-    raise ConfigError(one_line(f"{file}: {problem}"))

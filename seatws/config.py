@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from seatws.errors import ConfigError
+from seatws.errors import ConfigError, UnreadableFileError
 from seatws.rules import (
     FLAG,
     Rule,
@@ -36,6 +36,7 @@ from seatws.rules import (
     texts,
     whole,
 )
+from seatws.toml_file import read_toml
 
 FILE_NAME = "seatws.toml"
 ENV_PREFIX = "SEATWS_"
@@ -432,27 +433,21 @@ class _Found(NamedTuple):
 
 
 def _in_file(file: Path) -> Iterator[_Found]:
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as exc:
-        problem = f"not UTF-8 text at byte {exc.start}; save it as UTF-8"
-    except (ValueError, RecursionError) as exc:  # not all that tomllib raises is TOMLDecodeError
-        problem = f'not valid TOML: {exc}; text stands in quotes, as in level = "info"'
-    except FileNotFoundError:
-        problem = (
-            "no such file; take conf/seatws.toml of the source, or begin with an empty one: every"
-            " setting has a default"
-        )
-        if not file.parent.is_dir():
-            file = file.parent
-            problem = "no such directory; start where conf/ is, or name it with --conf DIR"
-    except OSError as exc:
-        problem = f"cannot be read ({exc.strerror}); make it a file that the server's user may read"
-    else:
-        for section, table in tables.items():
-            yield from _in_table(str(file), section, table)
+    if not file.parent.is_dir():
+        problem = "no such directory; start where conf/ is, or name it with --conf DIR"
+        yield _Found(str(file.parent), problem=problem)
         return
-    yield _Found(str(file), problem=problem)
+    missing = (
+        "take conf/seatws.toml of the source, or begin with an empty one: every setting has a"
+        " default"
+    )
+    try:
+        tables = read_toml(file, missing=missing, example='level = "info"')
+    except UnreadableFileError as exc:
+        yield _Found(str(file), problem=str(exc))
+        return
+    for section, table in tables.items():
+        yield from _in_table(str(file), section, table)
 
 
 def _in_table(file: str, section: str, table: object) -> Iterator[_Found]:

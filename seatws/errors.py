@@ -2,6 +2,7 @@
 
     SeatwsError              never raised itself
         ConfigError          a file, a variable or an argument is wrong; start-up only
+        UnreadableFileError  a TOML file can't be used; whoever reads it makes a ConfigError of it
         PluginError          a plugin broke its contract; counts as a refusal
             NotReady         it can't tell yet, for want of keys; the same token may work later
         StoreError           Redis is away or late; the same request may work later
@@ -38,6 +39,10 @@ class ConfigError(SeatwsError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class UnreadableFileError(SeatwsError):
+    """A file is not there or not TOML. The text says what is wrong and what to do, not where."""
 
 
 class PluginError(SeatwsError):

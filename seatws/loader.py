@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from seatws.errors import ConfigError
+from seatws.errors import ConfigError, UnreadableFileError
 from seatws.plugins import Plugin
 from seatws.rules import advice, one_line
 from seatws.settings import read_settings
+from seatws.toml_file import read_toml
 
 FILE_NAME: Final = "plugins.toml"
 DEADLINE_S: Final = 2.0
@@ -59,17 +59,11 @@ def load_plugins(directory: Path) -> list[Loaded]:
 
 
 def _tables(file: Path) -> list[dict[str, Any]]:
+    missing = "an empty one means no plugins: every client id is then taken at its word"
     try:
-        whole = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{file}: no such file; an empty one means no plugins: every client id is then taken "
-            "at its word"
-        ) from None
-    except OSError as exc:
-        raise ConfigError(f"{file}: can't be read ({exc.strerror}); mend its permissions") from None
-    except (ValueError, RecursionError) as exc:
-        raise ConfigError(one_line(f"{file}: not valid TOML: {exc}")) from None
+        whole = read_toml(file, missing=missing, example='use = "plugins.jwt_auth"')
+    except UnreadableFileError as exc:
+        raise ConfigError(one_line(f"{file}: {exc}")) from None
     unknown = [key for key in whole if key != "plugin"]
     tables = whole.get("plugin", [])
     if unknown or not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):

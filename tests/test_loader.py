@@ -81,7 +81,7 @@ def test_nobody_opens_a_server_by_losing_the_file(conf: Path) -> None:
     with pytest.raises(ConfigError, match=r"plugins.toml: no such file; an empty one means no"):
         load_plugins(conf)
     (conf / "plugins.toml").mkdir()
-    with pytest.raises(ConfigError, match=r"plugins.toml: can't be read \(Is a directory\)"):
+    with pytest.raises(ConfigError, match=r"plugins.toml: cannot be read \(Is a directory\)"):
         load_plugins(conf)
 
 
