@@ -11,6 +11,7 @@ import json
 import re
 from binascii import a2b_base64
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn
 
 from plugins.jwt_settings import ANYONE, JwtSettings
@@ -92,12 +93,18 @@ def read(text: object) -> Token:
     parts = _COMPACT.fullmatch(raw)
     if parts is None:
         raise NotAllowed("token: not three parts in base64url")
-    header = _read_object(parts[1], "header")
+    algorithm, kid, typ = _read_header(parts[1])
     claims = _read_object(parts[2], "claims")
     signature = _decode(parts[3])
     if signature is None:
         raise NotAllowed("signature: not base64url in its canonical form")
+    return Token(algorithm, kid, typ, claims, raw[: parts.end(2)], signature)
 
+
+@lru_cache(maxsize=64)  # all tokens of one key have the same
+def _read_header(part: bytes) -> tuple[str, str | None, str]:
+    """Its `alg`, `kid` and `typ`."""
+    header = _read_object(part, "header")
     algorithm = header.get("alg")
     kid = header.get("kid")
     typ = header.get("typ", "")
@@ -109,7 +116,7 @@ def read(text: object) -> Token:
         raise NotAllowed("header: `typ` is not a string")
     if not _NOT_UNDERSTOOD.isdisjoint(header):
         raise NotAllowed("header: something in it changes how the token is to be read")
-    return Token(algorithm, kid, typ, claims, raw[: parts.end(2)], signature)
+    return algorithm, kid, typ
 
 
 def check(token: Token, expected: Expected, now: float) -> tuple[str, float]:

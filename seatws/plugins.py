@@ -9,7 +9,7 @@ private path for them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -22,24 +22,27 @@ __all__ = ["Action", "ConnectRequest", "Identity", "NotAllowed", "NotReady", "Pl
 Action = Literal["join", "select", "release", "read", "stats"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """Who a client is.
 
     Of all this only the client id ever leaves the process: in holds, broadcasts and the log.
     """
 
     client_id: str
-    claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    claims: Mapping[str, Any] = {}
     """What else is known, for `may`."""
     expires_at: float | None = None
     """When it ends, Unix seconds; the server then closes the connection. None: never."""
-    grace_seconds: float = field(default=0, repr=False)
+    grace_seconds: float = 0
     """The connection is closed so long after `expires_at`: clocks differ."""
-    warn_seconds: float = field(default=0, repr=False)
+    warn_seconds: float = 0
     """`auth_expiring` is sent so long before `expires_at`. 0: not at all."""
-    basis: Any = field(default=None, repr=False)
+    basis: Any = None
     """The plugin's own note of what it trusted, for `still_stands`."""
+
+    def __repr__(self) -> str:
+        """Without what must not reach a log."""
+        return f"Identity(client_id={self.client_id!r}, expires_at={self.expires_at})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +54,23 @@ class Verdict:
     """For the log, never for the client. No secret, no claim."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectRequest:
+class ConnectRequest(msgspec.Struct, frozen=True, eq=False):
     """What is known of a client that has not said who it is, or says it anew."""
 
     client_id: str | None
     """From the path, the body or the query; None if the request has none."""
-    headers: HTTPHeaders = field(repr=False)
+    headers: HTTPHeaders
     """Whatever the case of their names; `get`, and `get_list` for one that stands twice."""
-    query: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
-    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
-    subprotocols: Sequence[str] = field(default=(), repr=False)
+    query: Mapping[str, Sequence[str]] = {}
+    cookies: Mapping[str, str] = {}
+    subprotocols: Sequence[str] = ()
     address: str = ""
-    token: str | None = field(default=None, repr=False)
+    token: str | None = None
     """Of an `auth` message. Then there are no headers, no query, no cookies, no subprotocols."""
+
+    def __repr__(self) -> str:
+        """Without what must not reach a log."""
+        return f"ConnectRequest(client_id={self.client_id!r}, address={self.address!r})"
 
 
 class NoSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

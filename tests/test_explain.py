@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from plugins.room_permissions import ACTIONS, RoomPermissions
+from plugins.permission_rules import ACTIONS
+from plugins.room_permissions import RoomPermissions
 from seatws import explain as explain_module
 from seatws.errors import ConfigError, NotAllowed, NotReady
 from seatws.explain import explain

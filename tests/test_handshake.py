@@ -45,7 +45,7 @@ REQUEST = (
     b"GET /ws/ann HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
-ANSWER = b"Sec-Websocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+ANSWER = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 """To that key (RFC 6455 1.3)."""
 
 
@@ -258,6 +258,19 @@ async def test_a_foreign_client_speaks_deflated_and_in_fragments(server: Instanc
         await client.socket.send(["", '{"type": "pi', "", 'ng", "request_id": "cut"}', ""])
         answer = await client.heard(lambda message: message.get("request_id") == "cut")
         assert answer["type"] == "pong"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_handshake_without_a_key_is_refused_in_words(server: Instance) -> None:
+    """As a problem, on a connection that stays good for a better request."""
+    async with RawSocket.open(server) as raw:
+        await raw.send(REQUEST.replace(b"Sec-WebSocket-Key", b"X-Key"))
+        head = await raw.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in head
+        assert b"Sec-WebSocket-Key" in await raw.reader.readuntil(b"}")
+        await raw.send(REQUEST)
+        assert ANSWER in await raw.reader.readuntil(b"\r\n\r\n")
 
 
 # ---------------------------------------------------------------- control frames

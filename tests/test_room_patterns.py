@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.room_permissions import Pattern
+from plugins.permission_rules import Pattern
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from plugins.room_permissions import ACTIONS, REMEMBERED, RoomPermissions
+from plugins.permission_rules import ACTIONS, Rule
+from plugins.room_permissions import REMEMBERED, ROOMS_REMEMBERED, RoomPermissions
 from seatws.errors import ConfigError
 from seatws.plugins import Action, Identity, Verdict
 
@@ -286,27 +287,36 @@ def test_a_verdict_is_found_once_and_then_remembered(
 ) -> None:
     """For one identity, action and room; what is another's, or elsewhere, is asked anew."""
     plugin = rules(tmp_path, 'rooms = ["a"]\nwhen = [{ claim = "x", equals = 1 }]')
-    weighed: list[tuple[Identity, str, str | None]] = []
-    weigh = plugin.weigh
+    asked: list[tuple[object, str | None]] = []
+    misfit = Rule.misfit
 
-    def counted(identity: Identity, action: Action, room_id: str | None) -> Any:
-        weighed.append((identity, action, room_id))
-        return weigh(identity, action, room_id)
+    def counted(rule: Rule, claims: Any, room_id: str | None) -> str:
+        asked.append((claims["x"], room_id))
+        return misfit(rule, claims, room_id)
 
-    monkeypatch.setattr(plugin, "weigh", counted)
+    monkeypatch.setattr(Rule, "misfit", counted)
     one, same_name = who(x=1), who(x=2)
     for _ in range(3):
         assert ask(plugin, one, "a").allowed
         assert not ask(plugin, same_name, "a").allowed
         assert not ask(plugin, one, "b").allowed
         assert not ask(plugin, one, "a", "read").allowed
-    assert len(weighed) == 4
+    assert asked == [(1, "a"), (2, "a")]
+
+
+def test_what_rules_say_to_everyone_is_bounded_too(tmp_path: Path) -> None:
+    """A client that asks for room after room costs no more memory than that."""
+    plugin = rules(tmp_path, 'rooms = ["*7"]')
+    for number in range(ROOMS_REMEMBERED + 100):
+        assert ask(plugin, who(), str(number)).allowed is (number % 10 == 7)
+        assert len(plugin._about) <= ROOMS_REMEMBERED
+    assert len(plugin._verdicts) == 0
 
 
 def test_what_is_remembered_ends_with_the_identity_and_has_a_bound(tmp_path: Path) -> None:
     """A client that asks for room after room costs no more memory than that."""
-    plugin = rules(tmp_path, 'rooms = ["*7"]')
-    identity = who()
+    plugin = rules(tmp_path, 'rooms_claim = "mine"')
+    identity = who(mine=["*7"])
     for number in range(5 * REMEMBERED):
         assert ask(plugin, identity, str(number)).allowed is (number % 10 == 7)
         assert len(plugin._verdicts[identity]) <= REMEMBERED

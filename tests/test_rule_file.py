@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from plugins.jwt_settings import KINDS, JwtSettings, KeySettings
-from plugins.room_permissions import RoomPermissions, read_rules
+from plugins.permission_rules import read_rules
+from plugins.room_permissions import RoomPermissions
 from seatws.errors import ConfigError
 from seatws.loader import load_plugins
 from seatws.plugins import Identity

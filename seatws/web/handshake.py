@@ -7,10 +7,8 @@ new Tornado has other ones.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
-from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
 
 from seatws.errors import ClientError, CloseCode, NotAllowed, NoToken, NotReady
@@ -34,7 +32,7 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         """Take what the handler needs (Tornado calls it with the route's arguments)."""
         self._sockets = sockets
         self._origins = origins
-        self._inflates = False
+        self._extension: str | None = None
         self._refusal: tuple[CloseCode, str] | None = None
         self._identity: Identity | None = None
         self._sign_in_seconds = 0.0
@@ -49,9 +47,7 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
             self.set_header("Upgrade", "websocket")
             self.send_problem(426, "invalid_message", "this address takes WebSockets only")
             return
-        if extension := negotiate(self.request.headers.get("Sec-WebSocket-Extensions", "")):
-            self._inflates = True
-            self.set_header("Sec-WebSocket-Extensions", extension)
+        self._extension = negotiate(self.request.headers.get("Sec-WebSocket-Extensions", ""))
         self._refusal = self._sockets.refusal_for(self.request.remote_ip or "")
         if self._refusal is None and self._sockets.gate.needs_identity:
             await self._authenticate()
@@ -76,23 +72,20 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         """Whether a page from there may connect (Tornado answers 403 if not)."""
         return self._origins.allows(origin)
 
-    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """Our own protocol where it is offered."""
-        return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
-
     def get_websocket_protocol(self) -> WebSocketProtocol13 | None:
-        """Tornado's protocol, but only up to the handshake."""
+        """Tornado's protocol, of which only the beginning is used."""
         if self.request.headers.get("Sec-WebSocket-Version") != "13":
             return None
-        # No compression by Tornado: it would keep a compressor a connection, 300 KiB each.
         params = _WebSocketParams(
             ping_interval=None, ping_timeout=None, max_message_size=1, compression_options=None
         )
         return _Handover(self, False, params)
 
-    def take_over(self, handover: _Handover) -> None:
-        """Make the socket ours. What is left of the handler is garbage after that."""
-        stream = handover.stream
+    def take_over(self) -> None:
+        """Make the socket ours, and say yes. What is left of the handler is garbage after that."""
+        stream = self.detach()
+        if stream.closed():  # the client has gone, most of all while a plugin looked at its token
+            return
         stream.set_nodelay(True)
         stream.io_loop.remove_handler(stream.socket)
         came_already = bytes(stream._read_buffer)
@@ -106,28 +99,49 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
             stream.socket,
             self._client_id,
             address,
-            inflates=self._inflates,
+            inflates=self._extension is not None,
         )
+        answer = self._answer()
         if refusal is not None:
+            socket.accept(answer)
             socket.say_goodbye(*refusal)  # a browser can't read a refused handshake, but this
             return
-        if self._identity is not None:
-            socket.sign_in(self._identity)
-        elif self._sign_in_seconds:
+        socket.accept(answer, self._identity)
+        if self._sign_in_seconds:
             socket.sign_in_by = loop.time() + self._sign_in_seconds
         if came_already:
             socket.receive(came_already)
 
+    def _answer(self) -> bytes:
+        """The answer to a good handshake (RFC 6455 4.2.2).
+
+        Written here, so that what follows goes out with it, in one packet.
+        """
+        headers = self.request.headers
+        accept = WebSocketProtocol13.compute_accept_value(headers["Sec-WebSocket-Key"])
+        lines = [
+            "HTTP/1.1 101 Switching Protocols",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Accept: {accept}",
+        ]
+        offered = headers.get("Sec-WebSocket-Protocol", "")
+        if SUBPROTOCOL in (word.strip() for word in offered.split(",")):
+            lines.append(f"Sec-WebSocket-Protocol: {SUBPROTOCOL}")
+        if self._extension is not None:
+            lines.append(f"Sec-WebSocket-Extensions: {self._extension}")
+        return "\r\n".join([*lines, "", ""]).encode()
+
 
 class _Handover(WebSocketProtocol13):
-    """Shakes hands as Tornado does, then gives the socket away instead of reading frames."""
+    """Gives the socket away where Tornado would answer the handshake and read frames."""
 
     handler: SeatHandler
 
-    async def _receive_frame_loop(self) -> None:
-        # The client may have gone, most of all while a plugin looked at its token.
-        with contextlib.suppress(StreamClosedError):
-            if self.stream.writing():
-                await self.stream.write(b"")  # done when the answer to the handshake is out
-        if not self.stream.closed():
-            self.handler.take_over(self)
+    async def accept_connection(self, handler: WebSocketHandler) -> None:
+        headers = handler.request.headers
+        if headers.get("Host") and headers.get("Sec-WebSocket-Key"):
+            self.handler.take_over()
+        else:
+            missing = "Host and Sec-WebSocket-Key"
+            self.handler.send_problem(400, "invalid_message", f"the handshake needs {missing}")

@@ -126,15 +126,19 @@ class ApiHandler(ProblemHandler):
 def request_of(handler: RequestHandler, client_id: str | None) -> ConnectRequest:
     """What plugins may look at to find out who is asking."""
     request = handler.request
-    offered = request.headers.get("Sec-WebSocket-Protocol", "")
+    headers = request.headers
+    offered = headers.get("Sec-WebSocket-Protocol", "")
     return ConnectRequest(
         client_id=client_id,
-        headers=request.headers,
+        headers=headers,
         query={
             name: [value.decode(errors="replace") for value in values]
             for name, values in request.query_arguments.items()
         },
-        cookies={name: morsel.value for name, morsel in handler.cookies.items()},
+        # Not asked where there are none: Tornado would set up a parser first.
+        cookies={name: morsel.value for name, morsel in handler.cookies.items()}
+        if "Cookie" in headers
+        else {},
         subprotocols=[word.strip() for word in offered.split(",") if word.strip()],
         address=request.remote_ip or "",
     )

@@ -241,19 +241,25 @@ class SeatSocket(Connection):
 
     # ------------------------------------------------------------ who it is
 
-    def sign_in(self, identity: Identity, request_id: str | None = None) -> None:
-        """Take a good identity, first or renewed, and say so."""
+    def accept(self, answer: bytes, identity: Identity | None = None) -> None:
+        """Answer the handshake and, to a client that has signed in with it, say so."""
+        if identity is None:
+            self.send(answer)
+            return
+        self.send(answer + text_frame(encode(self._sign_in(identity))))
+        self.look_at_expiry(time.time())
+
+    def _sign_in(self, identity: Identity, request_id: str | None = None) -> AuthOk:
+        """Take a good identity, first or renewed; what to answer."""
         self.identity = identity
         self.sign_in_by = None
         self._warned = not identity.warn_seconds
-        self.tell(
-            AuthOk(
-                client_id=identity.client_id,
-                expires_at=None if identity.expires_at is None else _time_of(identity.expires_at),
-                request_id=request_id,
-            )
+        ends = identity.expires_at
+        return AuthOk(
+            client_id=identity.client_id,
+            expires_at=None if ends is None else _time_of(ends),
+            request_id=request_id,
         )
-        self.look_at_expiry(time.time())
 
     def look_at_expiry(self, now: float) -> None:
         """Warn before the token ends, and close when it has; `now` in Unix seconds."""
@@ -301,7 +307,8 @@ class SeatSocket(Connection):
             else:
                 self._refuse(error, command)
             return
-        self.sign_in(identity, command.request_id)
+        self.tell(self._sign_in(identity, command.request_id))
+        self.look_at_expiry(time.time())
         if is_renewal:
             await self.look_at_permissions()
 
