@@ -276,13 +276,17 @@ def _inflate(payload: bytes, at_most: int) -> bytes:
     raise zlib.error("too many final blocks")
 
 
+_SHORT_HEADERS: Final = [bytes((_WHOLE_TEXT, length)) for length in range(_SHORT + 1)]
+_header_of_16_bits = struct.Struct("!BBH").pack
+
+
 def text_frame(payload: bytes) -> bytes:
     """A whole text message of UTF-8, ready to be sent to any number of clients."""
     length = len(payload)
     if length <= _SHORT:
-        return struct.pack("!BB", _WHOLE_TEXT, length) + payload
+        return _SHORT_HEADERS[length] + payload
     if length <= 0xFFFF:
-        return struct.pack("!BBH", _WHOLE_TEXT, _SHORT + 1, length) + payload
+        return _header_of_16_bits(_WHOLE_TEXT, _SHORT + 1, length) + payload
     return struct.pack("!BBQ", _WHOLE_TEXT, _SHORT + 2, length) + payload
 
 

@@ -339,12 +339,16 @@ def refusal_of(command: Command, error: ClientError | StoreError) -> Error:
 _UNIX_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
-@functools.lru_cache(maxsize=1024)  # the changes of one commit share their times
 def rfc3339(unix_ms: int) -> str:
     """UTC with milliseconds and `Z`, as every time on the wire."""
     # Whole numbers all the way: a float of seconds would round some milliseconds down.
-    moment = _UNIX_EPOCH + datetime.timedelta(milliseconds=unix_ms)
-    return moment.isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds, milliseconds = divmod(unix_ms, 1000)
+    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
+
+
+@functools.lru_cache(maxsize=1024)  # nearly all times of a moment fall into few seconds
+def _to_the_second(unix_s: int) -> str:
+    return (_UNIX_EPOCH + datetime.timedelta(seconds=unix_s)).isoformat()[:-6]
 
 
 def _tidy_user_info(holder: SelectSeat | SelectSeats | PutHold, limit: int) -> None:
@@ -362,10 +366,12 @@ def _tidy_user_info(holder: SelectSeat | SelectSeats | PutHold, limit: int) -> N
     if limit and len(compact) > limit:
         raise BadMessage(f"user_info: must be at most {limit} bytes, is {len(compact)}")
     # Most are plain ASCII without a backslash, and then no control character can be inside.
-    plain = compact.isascii() and b"\\" not in compact and b"\x7f" not in compact
-    if not plain and _has_control(value):
+    if not _is_plain(compact) and _has_control(value):
         raise BadMessage("user_info: must not hold control characters")
     msgspec.structs.force_setattr(holder, "user_info", msgspec.Raw(compact))
+
+
+_is_plain = re.compile(rb"[ -\[\]-~]*").fullmatch
 
 
 def _has_control(value: Any) -> bool:

@@ -179,7 +179,7 @@ class Elsewhere:
 
     def _apply(self, *operation: str | int, hold_ms: int, told: bool) -> bytes:
         channel = self.keys.channel if told else self.keys.channel + ":nowhere"
-        rules = (self.ORIGIN, unique("epoch"), hold_ms, 0, 3_600_000)
+        rules = (self.ORIGIN, hold_ms, 0, 3_600_000, unique("epoch"))
         keys = (*self.keys[:4], channel)
         answer = self.redis.execute_command("EVAL", APPLY, 5, *keys, "PUBLISH", *rules, *operation)
         event: bytes = answer[0]

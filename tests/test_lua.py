@@ -106,7 +106,7 @@ def every_branch(call: Call, keys: list[str], end: Callable[[str], None]) -> lis
     """
 
     def apply(*operations: str | int) -> list[Any]:
-        rules = ["PUBLISH", "origin-1", "epoch-1", 60_000, 3, 60_000]
+        rules = ["PUBLISH", "origin-1", 60_000, 3, 60_000, "epoch-1"]
         event, outcomes, _ = call("apply", keys, [*rules, *operations])
         changes = msgspec.msgpack.decode(event)[1] if event else []
         return [
@@ -189,7 +189,7 @@ def test_scripts_touch_the_keys_that_they_are_given_and_no_other(own_shape: Shap
 def test_hold_ends_at_its_deadline_and_not_after_it(shape: Shape) -> None:
     """To the millisecond: Redis's clock stands still while a script runs, so one can meet it."""
     keys = shape.keys(unique("room"))
-    rules = ["PUBLISH", "origin-1", "epoch-1", 60_000, 3, 60_000]
+    rules = ["PUBLISH", "origin-1", 60_000, 3, 60_000, "epoch-1"]
     now = """
         local time = redis.call('TIME')
         local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))

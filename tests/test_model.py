@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import hiredis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -142,9 +143,17 @@ class SayAtOnce:
         """Say the one command that was asked for; Redis's reply, once it was taken."""
         (job,) = self._jobs
         self._jobs.clear()
-        reply = self._client.execute_command(*job.command())
+        reply = self._client.execute_command(*unpack(job.command()))
         job.done(reply)
         return reply
+
+
+def unpack(command: bytes) -> list[bytes]:
+    """The words of a packed command, which has the form of a reply."""
+    reader = hiredis.Reader()
+    reader.feed(command)
+    words: list[bytes] = reader.gets()
+    return words
 
 
 seats = st.sampled_from(SEATS)

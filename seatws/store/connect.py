@@ -41,6 +41,28 @@ def pack(*command: str | bytes | int) -> bytes:
     return packed
 
 
+class Head:
+    """The first words of a command, packed once for many."""
+
+    __slots__ = ("_count", "_packed")
+
+    def __init__(self, *words: str | bytes | int) -> None:
+        self._count = len(words)
+        self._packed = _without_count(pack(*words))
+
+    def pack(self, *rest: str | bytes | int) -> bytes:
+        """The command with these words behind."""
+        return b"*%d\r\n%b%b" % (
+            self._count + len(rest),
+            self._packed,
+            _without_count(pack(*rest)),
+        )
+
+
+def _without_count(packed: bytes) -> bytes:
+    return packed[packed.index(b"\n") + 1 :]
+
+
 class Link(asyncio.Protocol):
     """One open connection. Replies come to `on_reply` in order; `on_lost` is called once."""
 

@@ -23,10 +23,10 @@ from seatws.errors import StoreError
 from seatws.holds import Event, Outcome, Snapshot, hold_of
 from seatws.privacy import UserInfoFilter
 from seatws.store.clock import RedisClock
-from seatws.store.connect import Reply
+from seatws.store.connect import Head, Reply, pack
 from seatws.store.health import check_server
-from seatws.store.keys import RoomKeys, room_keys
-from seatws.store.pipeline import Arguments, Pipeline
+from seatws.store.keys import room_keys
+from seatws.store.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,9 @@ MAX_OPERATIONS = 500
 """In one script call: it is one atomic step, during which Redis serves nobody else."""
 MAX_ARGUMENTS = 2500
 """The same for groups of seats: each operation has a handful of arguments, and one a seat."""
+
+HEADS_KEPT = 4096
+"""Rooms of which the beginning of a script call is kept, 400 bytes each."""
 
 _lua = importlib.resources.files("seatws.store") / "lua"
 APPLY = (_lua / "apply.lua").read_bytes()
@@ -47,6 +50,8 @@ _decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 _T = TypeVar("_T")
 
 Done = Callable[[Outcome | StoreError], None]
+
+Arguments = tuple[str | bytes | int, ...]
 
 
 class StoreListener(Protocol):
@@ -82,6 +87,7 @@ class HoldStore:
         )
         self._epochs = itertools.count()
         self._open: dict[str, _Commit] = {}
+        self._head = functools.lru_cache(HEADS_KEPT)(self._make_head)
         self._pipeline = Pipeline(
             url,
             config.redis.connect_timeout_seconds,
@@ -132,13 +138,13 @@ class HoldStore:
 
     def snapshot(self, room_id: str, done: Callable[[Snapshot | StoreError], None]) -> None:
         """Read a room, all as of one moment."""
-        keys = self._keys(room_id)
-        command = ("EVALSHA", _SNAPSHOT_SHA, 2, keys.holds, keys.meta)
+        keys = room_keys(self._prefix, room_id)
+        command = pack("EVALSHA", _SNAPSHOT_SHA, 2, keys.holds, keys.meta)
         self._pipeline.add(_Read(command, lambda reply: self._snapshot_of(room_id, reply), done))
 
     def revision(self, room_id: str, done: Callable[[tuple[str, int] | StoreError], None]) -> None:
         """Read a room's epoch and rev; `("", 0)` if it has no data."""
-        command = ("HMGET", self._keys(room_id).meta, "epoch", "rev")
+        command = pack("HMGET", room_keys(self._prefix, room_id).meta, "epoch", "rev")
         self._pipeline.add(_Read(command, _revision_of, done))
 
     async def settle(self) -> None:
@@ -149,11 +155,8 @@ class HoldStore:
             if not settled.done():
                 settled.set_result(None)
 
-        self._pipeline.add(_Read(("PING",), lambda reply: reply, done))
+        self._pipeline.add(_Read(pack("PING"), lambda reply: reply, done))
         await settled
-
-    def _keys(self, room_id: str) -> RoomKeys:
-        return room_keys(self._prefix, room_id)
 
     def _snapshot_of(self, room_id: str, reply: Reply) -> Snapshot:
         epoch, rev, _now_ms, flat = reply
@@ -184,12 +187,15 @@ class HoldStore:
             self._pipeline.add(commit)
         return commit
 
-    def _sent(self, commit: _Commit) -> Arguments:
+    def _sent(self, commit: _Commit) -> bytes:
         if self._open.get(commit.room_id) is commit:
             del self._open[commit.room_id]
         epoch = f"{self.origin}{next(self._epochs):x}"
-        head = ("EVALSHA", _APPLY_SHA, 5, *self._keys(commit.room_id))
-        return (*head, "PUBLISH", self.origin, epoch, *self._rules, *commit.arguments)
+        return self._head(commit.room_id).pack(epoch, *commit.arguments)
+
+    def _make_head(self, room_id: str) -> Head:
+        keys = room_keys(self._prefix, room_id)
+        return Head("EVALSHA", _APPLY_SHA, 5, *keys, "PUBLISH", self.origin, *self._rules)
 
     def _answered(self, commit: _Commit, reply: Reply | StoreError) -> None:
         if self._open.get(commit.room_id) is commit:  # lost before it was sent
@@ -233,7 +239,7 @@ class _Commit:
         self.arguments: list[str | bytes | int] = []
         self.waiting: list[Done] = []
 
-    def command(self) -> Arguments:
+    def command(self) -> bytes:
         return self._store._sent(self)
 
     def done(self, reply: Reply | StoreError) -> None:
@@ -247,7 +253,7 @@ class _Read(Generic[_T]):
 
     def __init__(
         self,
-        command: Arguments,
+        command: bytes,
         parse: Callable[[Reply], _T],
         answer: Callable[[_T | StoreError], None],
     ) -> None:
@@ -255,7 +261,7 @@ class _Read(Generic[_T]):
         self._parse = parse
         self._answer = answer
 
-    def command(self) -> Arguments:
+    def command(self) -> bytes:
         return self._command
 
     def done(self, reply: Reply | StoreError) -> None:

@@ -35,14 +35,12 @@ _GO_ELSEWHERE = ("READONLY", "LOADING ", "MASTERDOWN")
 """In answers of a server that is no primary, or not yet: connect anew, perhaps to another one.
 Older ones say it in the middle of an error of the script's."""
 
-Arguments = tuple[str | bytes | int, ...]
-
 
 class Job(Protocol):
     """One command, and who waits for its reply."""
 
-    def command(self) -> Arguments:
-        """The command; asked for when it is sent, once."""
+    def command(self) -> bytes:
+        """The command, packed; asked for when it is sent, once."""
 
     def done(self, reply: Reply | StoreError) -> None:
         """Take the reply. Redis's own errors come as StoreError."""
@@ -51,7 +49,7 @@ class Job(Protocol):
 class _Sent(NamedTuple):
     """A command that is under way."""
 
-    command: Arguments
+    command: bytes
     job: Job
     asked_at: float
     """When the job was added; the timeout counts from there."""
@@ -179,7 +177,7 @@ class Pipeline:
         now = time.monotonic()
         if self._needs_scripts:
             self._needs_scripts = False
-            loads = [("SCRIPT", "LOAD", script) for script in self._scripts]
+            loads = [pack("SCRIPT", "LOAD", script) for script in self._scripts]
             batch = [_Sent(load, _NoOne(), now) for load in loads] + batch
         while self._waiting and len(batch) < MAX_COMMANDS:
             asked_at, job = self._waiting.popleft()
@@ -187,7 +185,7 @@ class Pipeline:
         if not batch:
             return
         self._under_way.extend(batch)
-        self._link.send(b"".join([pack(*sent.command) for sent in batch]))
+        self._link.send(b"".join([sent.command for sent in batch]))
 
     def _take_reply(self, reply: Reply) -> None:
         sent = self._under_way.popleft()
@@ -242,8 +240,8 @@ class Pipeline:
 class _NoOne:
     """A command whose reply nobody waits for."""
 
-    def command(self) -> Arguments:
-        return ()
+    def command(self) -> bytes:
+        return b""
 
     def done(self, reply: Reply | StoreError) -> None:
         del reply
@@ -256,9 +254,9 @@ class _Probe:
         self._pipeline = pipeline
         self._asked_at = 0.0
 
-    def command(self) -> Arguments:
+    def command(self) -> bytes:
         self._asked_at = time.monotonic()
-        return ("TIME",)
+        return pack("TIME")
 
     def done(self, reply: Reply | StoreError) -> None:
         if not isinstance(reply, StoreError):

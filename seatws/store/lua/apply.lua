@@ -12,10 +12,10 @@
 --
 -- ARGV[1]  publish    PUBLISH, or SPUBLISH in a cluster
 -- ARGV[2]  origin     who calls, 8 characters; stands before each published event
--- ARGV[3]  fresh      the epoch to begin if the room has none; never used before
--- ARGV[4]  hold_ms    how long a new hold lasts
--- ARGV[5]  max_seats  seats a client may hold in the room; 0: any number
--- ARGV[6]  keep_ms    how long the keys outlive the last deadline
+-- ARGV[3]  hold_ms    how long a new hold lasts
+-- ARGV[4]  max_seats  seats a client may hold in the room; 0: any number
+-- ARGV[5]  keep_ms    how long the keys outlive the last deadline
+-- ARGV[6]  fresh      the epoch to begin if the room has none; never used before
 -- ARGV[7]  ...        operations, one behind the other:
 --                       "select"   client  user_info  n  seat_1 ... seat_n    all of them or none
 --                       "release"  client  seat
@@ -31,8 +31,8 @@
 -- Called from seatws/store/holds.py: HoldStore
 
 local holds, deadlines, owners, meta, channel = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local publish, origin, fresh = ARGV[1], ARGV[2], ARGV[3]
-local hold_ms, max_seats, keep_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local publish, origin, fresh = ARGV[1], ARGV[2], ARGV[6]
+local hold_ms, max_seats, keep_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local FIRST_OPERATION = 7
 
 local time = redis.call('TIME')
