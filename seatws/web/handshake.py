@@ -86,7 +86,6 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         stream = self.detach()
         if stream.closed():  # the client has gone, most of all while a plugin looked at its token
             return
-        stream.set_nodelay(True)
         stream.io_loop.remove_handler(stream.socket)
         came_already = bytes(stream._read_buffer)
         loop = asyncio.get_running_loop()
