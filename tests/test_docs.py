@@ -28,8 +28,8 @@ def documents() -> list[Path]:
     return sorted(
         path
         for path in found
-        if not any(part.startswith(".") for part in path.parts)
-        and path.parts[0] not in {"data", "node_modules", "venv"}
+        if not any(part.startswith(".") or part == "node_modules" for part in path.parts)
+        and path.parts[0] not in {"data", "venv", "build"}
         and path.parts[:2] != ("tests", "data")
     )
 

@@ -1,0 +1,107 @@
+"""The hold store alone, without sockets, beside `redis-benchmark` with the same script."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+
+import redis
+import uvloop
+
+from bench.cases import Plan, Result
+from bench.processes import Failed
+from bench.results import Row
+from bench.servers import WithRedis
+from seatws.config import Config, Holds
+from seatws.errors import StoreError
+from seatws.holds import Event, Outcome
+from seatws.store.holds import APPLY, HoldStore
+from seatws.store.keys import room_keys
+
+CALLERS = 500
+CLIENTS = 50
+"""Connections of redis-benchmark."""
+
+
+def store(plan: Plan) -> Iterator[Result]:
+    """Selects of ever new seats; each of 500 callers waits for its answer before the next."""
+    benchmark = shutil.which("redis-benchmark") or shutil.which("valkey-benchmark")
+    if benchmark is None:
+        raise Failed("redis-benchmark is not installed (Debian: redis-tools)")
+    ours, theirs = [], []
+    with WithRedis("Redis") as server:
+        url = server.start_redis()
+        for number in range(plan.rounds):
+            with redis.Redis.from_url(url) as client:
+                client.flushall()
+            ours.append(uvloop.run(_operations_a_second(url, f"room{number}", plan.seconds)))
+            theirs.append(_benchmark(benchmark, url, int(10_000 * plan.seconds)))
+    yield Row(
+        case=f"the hold store alone, {CALLERS} callers at once",
+        figure="operations a second",
+        ours=ours,
+        peer=f"redis-benchmark -c {CLIENTS}, the same script",
+        theirs=theirs,
+        goal="≥ 1.5 ×",
+        at_least=1.5,
+    )
+
+
+class _Nobody:
+    """Hears of nothing."""
+
+    def on_event(self, room_id: str, event: Event) -> None: ...
+    def on_store_up(self) -> None: ...
+    def on_store_down(self) -> None: ...
+
+
+async def _operations_a_second(url: str, room_id: str, seconds: float) -> float:
+    store = HoldStore(Config(holds=Holds(max_seats_per_client=0)), url, _Nobody())
+    await store.open()
+    seats = itertools.count()
+    finished = asyncio.Semaphore(0)
+    refused = 0
+    began = time.monotonic()
+
+    def call() -> None:
+        store.select(room_id, "client", [f"seat{next(seats):012}"], b"{}", answered)
+
+    def answered(outcome: Outcome | StoreError) -> None:
+        nonlocal refused
+        refused += isinstance(outcome, StoreError) or outcome.code != "ok"
+        if time.monotonic() < began + seconds:
+            call()
+        else:
+            finished.release()
+
+    for _ in range(CALLERS):
+        call()
+    for _ in range(CALLERS):
+        await finished.acquire()
+    took = time.monotonic() - began
+    await store.close()
+    if refused:
+        raise Failed(f"{refused} operations were refused")
+    return next(seats) / took
+
+
+def _benchmark(program: str, url: str, calls: int) -> float:
+    """One select a call, of a seat that hardly ever was selected before."""
+    with redis.Redis.from_url(url) as client:
+        sha = client.script_load(APPLY.decode())
+    port = url.rpartition(":")[2]
+    keys = room_keys("seatws", "benchmark")
+    rules = ["PUBLISH", "benchmrk", "300000", "0", "3600000", "epoch"]
+    operation = ["select", "client", "{}", "1", "seat__rand_int__"]
+    words = ["EVALSHA", str(sha), "5", *keys, *rules, *operation]
+    head = [program, "-p", port, "-c", str(CLIENTS), "-n", str(calls), "-r", "1000000000", "-q"]
+    said = subprocess.run([*head, *words], stdout=subprocess.PIPE, text=True, check=True).stdout
+    found = re.findall(r"([\d.]+) requests per second", said)
+    if not found:
+        raise Failed("redis-benchmark said nothing that could be read")
+    return float(found[-1])
