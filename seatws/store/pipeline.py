@@ -116,9 +116,10 @@ class Pipeline:
             StoreError: Redis can't be had.
             ConfigError: It is not fit for holds.
         """
+        self._loop = asyncio.get_running_loop()  # once: asking is a system call, getpid(2)
         await self._link.open()
         self._opened = True
-        self._watch = asyncio.get_running_loop().create_task(self._watch_over())
+        self._watch = self._loop.create_task(self._watch_over())
 
     async def close(self) -> None:
         """Close for good; jobs that have no answer yet are told so."""
@@ -136,7 +137,7 @@ class Pipeline:
         self._waiting.append((time.monotonic(), job))
         if not self._under_way and self._kick is None:
             # At the end of this turn of the loop: what else it brings goes along.
-            self._kick = asyncio.get_running_loop().call_soon(self._kicked)
+            self._kick = self._loop.call_soon(self._kicked)
 
     async def _introduce(self, connection: redis.asyncio.Connection) -> None:
         try:

@@ -266,11 +266,11 @@ class SeatSocket(Connection):
         identity = self.identity
         if identity is None or identity.expires_at is None:
             return
-        if now >= identity.expires_at + identity.grace_seconds:
-            self.say_goodbye(CloseCode.UNAUTHENTICATED, "the token ended")
-        elif not self._warned and now >= identity.expires_at - identity.warn_seconds:
+        if not self._warned and now >= identity.expires_at - identity.warn_seconds:
             self._warned = True
             self.tell(AuthExpiring(expires_at=_time_of(identity.expires_at)))
+        if now >= identity.expires_at + identity.grace_seconds:
+            self.say_goodbye(CloseCode.UNAUTHENTICATED, "the token ended")
 
     async def look_at_permissions(self) -> None:
         """After a renewal or a reload: does the identity stand, and may it be where it is?"""
