@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
-from bench.processes import Failed
-from bench.servers import CACHE, Ours, Peer
+from bench.processes import Failed, Server
+from bench.servers import CACHE
 
-SOURCES = Path(__file__).resolve().parent / "wsload"
-EXIT = {
+SOURCES: Final = Path(__file__).resolve().parent / "wsload"
+CLOSED: Final = 3
+MISSED: Final = 4
+REFUSED: Final = 5
+EXIT: Final = {
     1: "wsload could not run",
     2: "not all joined",
-    3: "the server closed a connection",
-    4: "events were missed, came twice or out of order",
-    5: "the server answered with an error",
+    CLOSED: "the server closed a connection",
+    MISSED: "events were missed, came twice or out of order",
+    REFUSED: "the server answered with an error",
 }
 
 Report = dict[str, float]
 """What one phase of a run brought: its figures by name."""
+
+
+def lost_in(report: Report) -> int:
+    """How many messages of a round were missed, came twice or out of order, or were refused."""
+    return int(sum(report[name] for name in ("missed", "extra", "gaps", "resyncs", "errors")))
 
 
 def wsload() -> str:
@@ -40,14 +50,17 @@ def wsload() -> str:
         if compiler is None:
             raise Failed("there is no C compiler: install gcc")
         CACHE.mkdir(parents=True, exist_ok=True)
-        fresh = program.with_suffix(".new")
-        subprocess.run([compiler, "-O2", "-o", fresh, SOURCES / "wsload.c"], check=True)
+        fresh = CACHE / f"{program.name}.{os.getpid()}"
+        command = [compiler, "-O2", "-o", str(fresh), str(SOURCES / "wsload.c")]
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
+        if built.returncode:
+            raise Failed(f"{compiler} could not build wsload: {built.stderr[-600:]}")
         fresh.rename(program)
     return str(program)
 
 
-def command(
-    target: Ours | Peer,
+def words_of(
+    target: Server,
     viewers: int,
     selectors: int = 0,
     rate: float = 0,
@@ -55,64 +68,77 @@ def command(
     rooms: int = 1,
     options: Sequence[str] = (),
 ) -> list[str]:
-    """The command line of a load."""
-    words = [viewers, selectors, rate, seconds, target.pid, "seed", rooms]
-    head = [wsload(), "--json", *target.options, *options, "127.0.0.1", str(target.port)]
+    """The command line of a load, without the program."""
+    words = [viewers, selectors, f"{rate:g}", f"{seconds:g}", target.pid, "seed", rooms]
+    head = ["--json", *target.options, *options, "127.0.0.1", str(target.port)]
     return head + [str(word) for word in words]
 
 
 class Load:
     """Connections that stay, for rounds of load in turn with another server's.
 
+    Args:
+        words: wsload's arguments, with `--step` among them.
+
     Raises:
-        Failed: Not all joined.
+        Failed: Not all joined, or not all got the whole map.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
         self._child = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [wsload(), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.joined = self.next()
-        """The report on the joins."""
+        try:
+            self.joined = self.next()
+            """The report on the joins."""
+            if self.joined["incomplete_snapshots"]:
+                raise Failed(f"{self.joined['incomplete_snapshots']:.0f} maps were not whole")
+        except BaseException:
+            self.stop()
+            raise
 
     def next(self) -> Report:
         """The next report."""
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
         if not line:
-            code = self._child.wait()
-            raise Failed(EXIT.get(code, f"wsload ended with {code}"))
+            raise _failed(self._child.wait())
         report: Report = json.loads(line)
         return report
 
     def round(self, rate: float, seconds: float) -> Report:
-        """Some seconds of load.
+        """Some seconds of load. `lost_in` says whether all came."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(f"{rate:g} {seconds:g}\n")
+        self._child.stdin.flush()
+        return self.next()
+
+    def leave(self) -> None:
+        """Close all connections.
 
         Raises:
-            Failed: A message was lost, came twice or out of order, or was refused.
+            Failed: The server had closed one. Lost messages were in the rounds' reports.
         """
         assert self._child.stdin is not None
-        self._child.stdin.write(f"{rate} {seconds}\n")
-        self._child.stdin.flush()
-        report = self.next()
-        wrong = {
-            name: report[name]
-            for name in ("missed", "extra", "gaps", "resyncs", "errors")
-            if report[name]
-        }
-        if wrong:
-            raise Failed(f"not every message came once and in order: {wrong}")
-        return report
+        self._child.stdin.close()
+        code = self._child.wait()
+        if code not in (0, MISSED, REFUSED):
+            raise _failed(code)
+
+    def stop(self) -> None:
+        """End without a word."""
+        self._child.terminate()
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for pipe in (self._child.stdin, self._child.stdout):
-            if pipe is not None:
-                pipe.close()
-        self._child.terminate()
-        self._child.wait()
+        self.stop()
 
 
 def run(words: Sequence[str]) -> dict[str, Report]:
@@ -121,7 +147,11 @@ def run(words: Sequence[str]) -> dict[str, Report]:
     Raises:
         Failed: What `EXIT` says.
     """
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([wsload(), *words], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise Failed(EXIT.get(done.returncode, f"wsload ended with {done.returncode}"))
+        raise _failed(done.returncode)
     return {report["phase"]: report for report in map(json.loads, done.stdout.splitlines())}
+
+
+def _failed(code: int) -> Failed:
+    return Failed(EXIT.get(code, f"wsload ended with {code}"))

