@@ -52,6 +52,10 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         if self._refusal is None and self._sockets.gate.needs_identity:
             await self._authenticate()
         await super().get(*args, **kwargs)
+        # Nothing holds on to the handler now but it itself, in these two circles. Without them all
+        # of Tornado's for this connection goes at once, and the collector has nothing to find.
+        self.ws_connection = None
+        self.ui.clear()
 
     async def _authenticate(self) -> None:
         """Find out who it is; a refusal waits until the socket stands, where it can be read."""
