@@ -52,10 +52,6 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         if self._refusal is None and self._sockets.gate.needs_identity:
             await self._authenticate()
         await super().get(*args, **kwargs)
-        # Nothing holds on to the handler now but it itself, in these two circles. Without them all
-        # of Tornado's for this connection goes at once, and the collector has nothing to find.
-        self.ws_connection = None
-        self.ui.clear()
 
     async def _authenticate(self) -> None:
         """Find out who it is; a refusal waits until the socket stands, where it can be read."""
@@ -86,7 +82,11 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
         return _Handover(self, False, params)
 
     def take_over(self) -> None:
-        """Make the socket ours, and say yes. What is left of the handler is garbage after that."""
+        """Make the socket ours, and say yes."""
+        # Nothing holds on to the handler from now on but it itself, in these two circles. Without
+        # them all of Tornado's for this connection goes at once, and the collector finds nothing.
+        self.ws_connection = None
+        self.ui.clear()
         stream = self.detach()
         if stream.closed():  # the client has gone, most of all while a plugin looked at its token
             return
