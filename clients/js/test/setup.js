@@ -1,0 +1,5 @@
+/** What Node 20 lacks of a browser. */
+
+import WebSocket from "ws";
+
+globalThis.WebSocket = WebSocket;

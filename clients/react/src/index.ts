@@ -1,0 +1,10 @@
+export { SeatMap } from "./SeatMap.js";
+export type { SeatMapProps } from "./SeatMap.js";
+export { SeatMapView } from "./SeatMapView.js";
+export type { SeatMapViewProps } from "./SeatMapView.js";
+export { useSeatSelection } from "./useSeatSelection.js";
+export type { SeatSelection } from "./useSeatSelection.js";
+export { formatRemaining, gridHall, rememberedClientId } from "../../seatmap/src/index.js";
+export type { Hall, Language, Notice, SessionOptions, Words } from "../../seatmap/src/index.js";
+export { SeatError, SeatSelectionClient } from "@seatws/client";
+export type { Hold, Room, Seat, Status } from "@seatws/client";

@@ -1,0 +1,10 @@
+export { formatRemaining } from "./countdown.js";
+export { rememberedClientId } from "./identity.js";
+export { firstSeat, gridHall, moveFocus, widthOf } from "./hall.js";
+export type { Hall } from "./hall.js";
+export { canToggle, holderName, seatClass, seatOf } from "./seats.js";
+export type { SeatLook } from "./seats.js";
+export { SeatSession, identityOf } from "./session.js";
+export type { Notice, SessionOptions } from "./session.js";
+export { browserLanguage, en, es, noticeText, seatLabel, statusText, wordsFor } from "./words.js";
+export type { Language, Words } from "./words.js";
