@@ -36,7 +36,7 @@ from seatws.web.http import (
 )
 from seatws.web.listener import Listener
 from seatws.web.origins import Origins
-from seatws.web.page import STATIC, PageHandler
+from seatws.web.page import CLIENT, STATIC, PageHandler
 from seatws.web.problems import NotFoundHandler
 from seatws.web.sockets import Sockets
 
@@ -147,6 +147,7 @@ class App:
             (r"/room/([^/]*)/selections", SelectionsHandler, with_api),
             (r"/room/([^/]*)/selections/([^/]*)", SelectionHandler, with_api),
             (r"/()", PageHandler, {"path": STATIC, "default_filename": "index.html"}),
+            (r"/static/(seat-selection-client\.js)", PageHandler, {"path": CLIENT}),
             (r"/static/(.*)", PageHandler, {"path": STATIC}),
         ]
         if config.metrics.enabled and not metrics_apart:

@@ -1,4 +1,4 @@
-"""The page at `/` and its files."""
+"""The page at `/` and its files, and the client library that it shares with everybody."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tornado.web import HTTPError, StaticFileHandler
 from seatws.web.problems import ProblemHandler
 
 STATIC: Final = Path(__file__).parent / "static"
+CLIENT: Final = Path(__file__).parents[2] / "clients/js/src"
+"""The page loads the very file that is published, so there is no copy to fall behind."""
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -156,7 +156,7 @@ async def test_an_address_that_is_none_is_not_found(server: Instance, path: str)
         ("/room/r/selections", "GET, HEAD, OPTIONS"),
         ("/room/r/selections/A1", "PUT, DELETE, OPTIONS"),
         ("/", "GET, HEAD"),
-        ("/static/seatmap.js", "GET, HEAD"),
+        ("/static/main.js", "GET, HEAD"),
         ("/ws/ann", "GET"),
     ],
 )
@@ -196,7 +196,8 @@ async def test_the_page_runs_no_script_but_its_own(server: Instance) -> None:
     assert page.headers["Content-Type"].startswith("text/html")
     for path, kind in [
         ("/", "text/html"),
-        ("/static/seatmap.js", "text/javascript"),
+        ("/static/main.js", "text/javascript"),
+        ("/static/seat-selection-client.js", "text/javascript"),
         ("/static/seatmap.css", "text/css"),
     ]:
         response = await fetch(server.http + path)
@@ -217,10 +218,11 @@ async def test_the_page_runs_no_script_but_its_own(server: Instance) -> None:
         "/static/%2e%2e/http.py",
         "/static/..%2fhttp.py",
         "/static/..%5chttp.py",
+        "/static/seat-selection-client.d.ts",
         "/static/../../../conf/seatws.toml",
         "/static//etc/passwd",
         "/static/%2fetc%2fpasswd",
-        "/static/seatmap.js%00.css",
+        "/static/main.js%00.css",
         "/static/",
         "/static/nothing.js",
     ],

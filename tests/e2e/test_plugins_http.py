@@ -148,7 +148,7 @@ async def test_a_client_id_that_is_none_is_refused(
 @pytest.mark.gen_test(timeout=60)
 async def test_what_needs_no_token(signed: Instance) -> None:
     """Preflights, which carry none (Fetch, CORS), the page, `/health` and `/metrics`."""
-    for path in ("/", "/static/seatmap.js", "/health", "/metrics"):
+    for path in ("/", "/static/main.js", "/health", "/metrics"):
         assert (await fetch(signed.http + path)).code == 200
     for _, path, _ in requests_of(unique("no"), None).values():
         response = await fetch(signed.http + path, "OPTIONS", Origin="https://cine.example")
