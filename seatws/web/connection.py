@@ -38,6 +38,7 @@ NO_CODE: Final = 1005
 CUT_OFF: Final = 1006
 """Likewise for a connection that ended without a close."""
 _BUFFERS_PER_WRITE: Final = 64
+_PING: Final = ping_frame()
 
 # All connections are read into one buffer: a reader keeps nothing of it but copies.
 _inbox = memoryview(bytearray(65_536))
@@ -161,7 +162,7 @@ class Connection:
     def ping(self) -> None:
         """Ask for a sign of life; `heard_at` moves when it comes."""
         self.pinged_at = self._loop.time()
-        self.send(ping_frame())
+        self.send(_PING)
 
     def close(self, code: CloseCode, reason: str, last_words: bytes = b"") -> None:
         """Close with a code, and wait a while for the client to do the same.
