@@ -83,13 +83,13 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
 
     def take_over(self) -> None:
         """Make the socket ours, and say yes."""
+        stream = self.detach()
+        if stream.closed():  # the client has gone, most of all while a plugin looked at its token
+            return
         # Nothing holds on to the handler from now on but it itself, in these two circles. Without
         # them all of Tornado's for this connection goes at once, and the collector finds nothing.
         self.ws_connection = None
         self.ui.clear()
-        stream = self.detach()
-        if stream.closed():  # the client has gone, most of all while a plugin looked at its token
-            return
         stream.io_loop.remove_handler(stream.socket)
         came_already = bytes(stream._read_buffer)
         loop = asyncio.get_running_loop()
