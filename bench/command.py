@@ -38,11 +38,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "cases", nargs="*", metavar="CASE", help="only these, and print without keeping"
     )
-    parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="the same")
     parser.add_argument("--list", action="store_true", help="name the cases, and end")
-    parser.add_argument(
-        "--repeats", "--rounds", type=int, default=3, metavar="N", help="rounds in turn (3)"
-    )
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="rounds in turn (3)")
     parser.add_argument(
         "--quick", action="store_true", help="a first look at a twentieth of each load, printed"
     )
@@ -59,7 +56,6 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--page", action="store_true", help="measure nothing: write the page from what was kept"
     )
     given = parser.parse_args(words)
-    given.cases += given.only
     if unknown := sorted(set(given.cases) - set(CASES)):
         parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
     if given.repeats < 1:

@@ -1,6 +1,6 @@
 """WebSocket frames, the server's side (RFC 6455), and inflating deflated messages (RFC 7692).
 
-Bytes in, events out: no I/O, no clock. Tornado does the handshake and no more: its stream can't
+Bytes in, events out: no I/O, no clock. Tornado checks the handshake and no more: its stream can't
 share encoded bytes, bound what is unsent or close with 1007, and costs twice the CPU. What we send
 is whole and never deflated. A bare section number below is RFC 6455's.
 """

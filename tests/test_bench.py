@@ -166,14 +166,14 @@ def test_every_case_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_case_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """And those that there are named."""
     with pytest.raises(SystemExit):
-        command.main(["--only", "fanuot"])
+        command.main(["fanuot"])
     assert "fanout" in capsys.readouterr().err
 
 
 @needs_compiler
 def test_a_case_measures_the_server(capsys: pytest.CaptureFixture[str]) -> None:
     """Started, loaded and stopped; no message was lost."""
-    assert command.main(["--quick", "--no-peers", "--only", "fanout"]) == 0
+    assert command.main(["--quick", "--no-peers", "fanout"]) == 0
     out = capsys.readouterr().out
     assert "µs of CPU a delivery" in out
     assert "LOST" not in out

@@ -24,9 +24,9 @@ _NOBODY = -1
 LONGEST_PAUSE_S = 0.1
 """Between flushes of a busy room: what a viewer can be made to wait so that others are served."""
 PAUSE_FACTOR = 1.5
-"""The pause after a flush, as a multiple of the time that it took. A delivery then costs a third
-less than without gathering, and the slowest comes after 35 ms in a room of 1,050 viewers and 100
-changes a second; with 3 it is two thirds less, and 54 ms."""
+"""The pause after a flush, as a multiple of the time that it took. With 1,050 viewers and 100
+changes a second a delivery then costs 0.7 to 0.8 of uWebSockets' and p99 is 30 to 35 ms; with 1 it
+costs 0.8, at 28 ms; with 3, 0.4, at 54 ms (docs/performance.md)."""
 VIEWERS_PER_SLICE = 250
 """A flush lets the loop do other things after so many: some 1.5 ms of sending."""
 

@@ -1,6 +1,6 @@
 """One WebSocket after its handshake: bytes in, bytes out, and never more waiting than allowed.
 
-Tornado does the handshake; then the socket is ours (`web/handshake.py`). Tornado's stream encodes
+Tornado checks the handshake; then the socket is ours (`web/handshake.py`). Tornado's stream encodes
 and schedules for each viewer anew, keeps what a slow client does not read without a limit, and
 cannot close with 1007. Here a send is one `socket.send` of bytes that all viewers share.
 """

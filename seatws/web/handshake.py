@@ -1,4 +1,4 @@
-"""The way from an HTTP request to a `SeatSocket`: Tornado's handshake, and then the socket is ours.
+"""The way from an HTTP request to a `SeatSocket`: Tornado checks it, we answer and keep the socket.
 
 All that touches Tornado's inner parts stands here; `tests/test_handshake.py` fails loudly when a
 new Tornado has other ones.

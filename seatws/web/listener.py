@@ -25,10 +25,10 @@ ACCEPTS_PER_TURN: Final = 16
 READ_BYTES: Final = 8192
 """Room for one read: Tornado makes it anew for each, and nearly all requests are far smaller."""
 PAUSE_S: Final = 0.5
-"""Before trying again where the process or the system has no room for one more connection."""
+"""Before trying again where the process or the system has nothing left for one more connection."""
 COMPLAIN_AGAIN_S: Final = 10.0
 
-_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Listener:
@@ -59,8 +59,7 @@ class Listener:
                 sock.close()
 
     async def close_all_connections(self) -> None:
-        """Close, and end the HTTP connections that are left."""
-        self.close()
+        """End the HTTP connections that are left, once it is closed."""
         await self._server.close_all_connections()
 
     def _watch(self) -> None:
@@ -75,8 +74,8 @@ class Listener:
             except BlockingIOError:
                 return
             except OSError as exc:
-                if exc.errno in _NO_ROOM:
-                    self._wait_for_room(exc)
+                if exc.errno in _USED_UP:
+                    self._rest(exc)
                     return
                 continue  # this one was gone before it was taken (accept(2), "Error handling")
             sock.setblocking(False)
@@ -85,7 +84,7 @@ class Listener:
             stream = IOStream(sock, read_chunk_size=READ_BYTES)
             self._server.handle_stream(stream, address)
 
-    def _wait_for_room(self, exc: OSError) -> None:
+    def _rest(self, exc: OSError) -> None:
         """Those who wait stay in the kernel's queue; accepting at once would only fail again."""
         for sock in self._sockets:
             self._loop.remove_reader(sock)

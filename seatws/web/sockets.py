@@ -170,7 +170,7 @@ class Sockets:
             for at in range(0, len(sockets), SWEEP_SLICE):
                 now = loop.time()
                 for socket in sockets[at : at + SWEEP_SLICE]:
-                    # Most of them, most of the time: a call for each would be half of the work.
+                    # Nearly all of them, nearly always: so there is no call for each.
                     if (
                         now - socket.heard_at <= silence_s
                         and socket.identity is None

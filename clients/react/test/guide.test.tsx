@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { SeatSelectionClient } from "@seatws/client";
 import { Server, unique } from "../../js/test/server.js";
 import { GuideClient, guideReact, redirect } from "../../seatmap/test/guide.js";
-import { visitor } from "./people.js";
+import { visitor } from "../../seatmap/test/people.js";
 
 let server: Server;
 let restore: () => void;

@@ -5,7 +5,7 @@ import { SeatSelectionClient, useSeatSelection } from "../src/index.js";
 import type { SeatSelection, SessionOptions } from "../src/index.js";
 import { Proxy } from "../../js/test/proxy.js";
 import { Server, unique } from "../../js/test/server.js";
-import { stats, visitor } from "./people.js";
+import { stats, visitor } from "../../seatmap/test/people.js";
 
 let server: Server;
 beforeAll(async () => void (server = await new Server().start()));

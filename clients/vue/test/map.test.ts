@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { SeatMap, gridHall } from "../src/index.js";
 import type { Hall, Language, SessionOptions, Words } from "../src/index.js";
 import { Server, unique } from "../../js/test/server.js";
-import { visitor } from "./people.js";
+import { visitor } from "../../seatmap/test/people.js";
 
 let server: Server;
 beforeAll(async () => void (server = await new Server({ SEATWS_HOLDS__MAX_SEATS_PER_CLIENT: "2" }).start()));
