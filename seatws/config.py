@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
-from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
 from seatws.errors import ConfigError, UnreadableFileError
+from seatws.redis_url import split_redis_url
 from seatws.rules import (
     FLAG,
     Rule,
@@ -55,29 +55,6 @@ def _is_address(value: object) -> bool:
     return True
 
 
-def _split_redis_url(url: str) -> SplitResult | None:
-    """Take a `redis://`, `rediss://` or `unix://` URL apart; None if it is not clearly one.
-
-    Strict, since a password with a bare `/`, `?` or `#` in it moves the parts about, and its
-    beginning would pass for a host or a port.
-    """
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - a property that raises
-    except ValueError:
-        return None
-    if not url.startswith(f"{parts.scheme}://") or "#" in url or "@" in parts.path + parts.query:
-        return None
-    match parts.scheme:
-        case "redis" | "rediss":
-            sound = bool(parts.hostname) and re.fullmatch(r"(/\d*)?", parts.path) is not None
-        case "unix":
-            sound = not parts.hostname and len(parts.path) > 1
-        case _:
-            sound = False
-    return parts if sound else None
-
-
 # Rules with a lambda stand here, not in the annotations: `get_type_hints` evaluates those as text,
 # where a lambda does not see this module's names.
 
@@ -102,19 +79,14 @@ _ORIGINS = texts(
     " no closing slash, no default port",
 )
 
-_REDIS_SCHEME = Rule(
-    "embedded, redis://, rediss:// or unix://",
-    "redis+cluster:// and redis+sentinel:// are not supported yet by this version",
-    lambda value: not str(value).startswith(("redis+cluster://", "redis+sentinel://")),
-    secret=True,
-)
-
 _REDIS_URL = Rule(
-    "embedded or a redis://, rediss:// or unix:// URL",
-    "for example redis://:password@127.0.0.1:6379/0 or unix:///run/redis.sock, with any of"
+    "embedded or a redis://, unix://, redis+sentinel:// or redis+cluster:// URL, rediss with TLS",
+    "for example redis://:password@127.0.0.1:6379/0, unix:///run/redis.sock,"
+    " redis+sentinel://host1:26379,host2:26379/mymaster or"
+    " redis+cluster://host1:6379,host2:6379, with any of"
     " @ / ? # [ ] % in the password percent-encoded (%40 for @)",
     lambda value: (
-        isinstance(value, str) and (value == EMBEDDED or _split_redis_url(value) is not None)
+        isinstance(value, str) and (value == EMBEDDED or split_redis_url(value) is not None)
     ),
     secret=True,
 )
@@ -158,7 +130,7 @@ class Server(Section, frozen=True, kw_only=True):
 class Redis(Section, frozen=True, kw_only=True):
     """Where the truth is kept."""
 
-    url: Annotated[str, _REDIS_SCHEME, _REDIS_URL] = EMBEDDED
+    url: Annotated[str, _REDIS_URL] = EMBEDDED
     """`embedded`, or the URL of a Redis. May hold a password: show `redacted_url` instead."""
 
     connect_timeout_seconds: Annotated[float, _REDIS_WAIT] = 2.0
@@ -166,6 +138,9 @@ class Redis(Section, frozen=True, kw_only=True):
 
     timeout_seconds: Annotated[float, _REDIS_WAIT] = 2.0
     """Seconds to wait for an answer of Redis."""
+
+    replicas_ack: Annotated[int, whole(0, 5, "1 outlives the loss of a primary", zero="none")] = 0
+    """Replicas that must have a change before it is answered. 0: none."""
 
     prefix: Annotated[
         str,
@@ -187,15 +162,8 @@ class Redis(Section, frozen=True, kw_only=True):
         """The URL for logs and errors: `***` for user and password, no options but `db`."""
         if self.url == EMBEDDED:
             return self.url
-        parts = _split_redis_url(self.url)
-        if parts is None:
-            return "***"
-        _, credentials, host = parts.netloc.rpartition("@")
-        database = re.search(r"(?:^|&)(db=\d+)(?:&|$)", parts.query)
-        return (
-            f"{parts.scheme}://{'***@' if credentials else ''}{host}{parts.path}"
-            f"{f'?{database[1]}' if database else ''}"
-        )
+        parts = split_redis_url(self.url)
+        return "***" if parts is None else parts.redacted
 
     def __repr__(self) -> str:
         """As any struct's, with the redacted URL."""

@@ -22,6 +22,8 @@ from seatws.errors import StoreError
 from seatws.holds import Event, Outcome, Snapshot
 from seatws.store.holds import HoldStore
 from seatws.store.keys import RoomKeys, room_keys
+from seatws.store.servers import Server
+from seatws.store.topology import topology_of
 from tests.harness import LIMIT_S, Valkey
 
 
@@ -111,17 +113,23 @@ class Ear:
         self.events.append((room_id, event))
         self._stirred.set()
 
-    def on_store_up(self) -> None:
+    def on_store_up(self, server: Server) -> None:
         self._note("store up")
 
-    def on_store_down(self) -> None:
+    def on_store_down(self, server: Server) -> None:
         self._note("store down")
 
-    def on_feed_up(self) -> None:
+    def on_feed_up(self, server: Server) -> None:
         self._note("feed up")
 
-    def on_feed_down(self) -> None:
+    def on_feed_down(self, server: Server) -> None:
         self._note("feed down")
+
+    def on_feed_moved(self, room_id: str) -> None:
+        self._note(f"moved {room_id}")
+
+    def on_round_trip(self, seconds: float) -> None:
+        """Nobody here asks."""
 
     def steps(self, room_id: str) -> list[tuple[int, str, str, str]]:
         """Rev, kind, seat and client of each change heard of a room, in the order they were."""
@@ -157,7 +165,8 @@ class Asking:
 
     def __init__(self, url: str, config: Config) -> None:
         self.ear = Ear()
-        self.store = HoldStore(config, url, self.ear)
+        self.topology = topology_of(config, url)
+        self.store = HoldStore(config, self.topology, self.ear)
 
     def select(
         self, room_id: str, client_id: str, *seat_ids: str, user_info: bytes = b"{}"

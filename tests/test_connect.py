@@ -24,6 +24,8 @@ from seatws.config import Config, Redis
 from seatws.errors import SeatwsError, StoreError
 from seatws.store import connect
 from seatws.store.feed import Feed
+from seatws.store.servers import ServerAt
+from seatws.store.topology import topology_of
 from tests.harness import Valkey, free_port, unique, wait_until_async
 from tests.stores import PATIENT, Ear, FakeRedis, Shape, answer_to, ok, opened, short
 from tests.stores import own_shape as own_shape
@@ -44,7 +46,7 @@ def new_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEve
 async def works(url: str) -> None:
     """Holds can be made through this URL, and heard of by a feed that has it, too."""
     room, ear = unique("room"), Ear()
-    feed = Feed(Config(), url, "another1", ear)
+    feed = Feed(Config(), topology_of(Config(), url), "another1", ear)
     async with opened(url) as store:
         await feed.open()
         try:
@@ -341,7 +343,7 @@ async def test_server_that_lets_us_in_and_puts_us_out_again_is_not_stormed(
 
     async with FakeRedis(short_path / "s").running() as fake:
         link = connect.KeptLink(
-            fake.url,
+            ServerAt(fake.url),
             1.0,
             greet=connect.say_nothing,
             on_reply=lambda reply: None,

@@ -27,6 +27,8 @@ from seatws.config import Config, Holds
 from seatws.holds import Change, Outcome, Snapshot
 from seatws.store.holds import APPLY, SNAPSHOT, HoldStore
 from seatws.store.pipeline import Job
+from seatws.store.servers import ServerAt
+from seatws.store.topology import OneServer
 from tests.harness import LIMIT_S, unique
 from tests.stores import Ear, Shape
 from tests.stores import shape as shape
@@ -197,8 +199,9 @@ class RoomMachine(RuleBasedStateMachine):
         self.client.close()
 
     def store(self, rules: Holds) -> tuple[HoldStore, SayAtOnce]:
-        store = HoldStore(Config(holds=rules), self.shape.url, self.ear)
-        store._pipeline = pipeline = SayAtOnce(self.client)  # type: ignore[assignment]
+        store = HoldStore(Config(holds=rules), OneServer(ServerAt(self.shape.url)), self.ear)
+        pipeline = SayAtOnce(self.client)
+        store._lane = lambda room_id: pipeline
         return store, pipeline
 
     @rule(rules=rules, operations=st.lists(selects | releases, max_size=5))

@@ -184,7 +184,8 @@ async def test_caller_that_fails_on_its_answer_costs_nobody_else_theirs(
     async with opened(shape.url) as store, asyncio.timeout(5):
         store.store.select(room, "ann", ["A1"], b"{}", fail)
         assert short(await store.select(room, "bob", "A2")) == ok(("A2", 2))
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -222,7 +223,7 @@ async def test_redis_that_stops_is_noticed_in_time_and_used_again_when_it_goes_o
             await store.select(room, "ann", "A1")
         assert time.monotonic() - asked_at < 0.5 + 0.5
         assert store.ear.states == ["store down"]
-        assert not store.store.is_up
+        assert not store.store.is_up("")
         asked: list[asyncio.Future[Any]] = [store.select(room, "ann", "A2")]
         asked += [store.snapshot(room), store.revision(room)]
         assert all(isinstance(answer.exception(), StoreError) for answer in asked)
@@ -358,7 +359,7 @@ async def test_clock_is_that_of_redis(shape: Shape, short_path: Path) -> None:
     """To some milliseconds, and however wrong this machine's own may be."""
     async with opened(shape.url) as store:
         before = shape.now_ms()
-        assert before - 250 <= store.store.clock.now_ms() <= shape.now_ms() + 250
+        assert before - 250 <= store.store.clock("").now_ms() <= shape.now_ms() + 250
     fake = FakeRedis(short_path / "s", TIME=array("4102444800", "500000"))
     async with fake.running(), opened(fake.url) as store:
-        assert 4102444800_500 <= store.store.clock.now_ms() < 4102444860_000
+        assert 4102444800_500 <= store.store.clock("").now_ms() < 4102444860_000

@@ -20,6 +20,8 @@ from seatws.rooms.peer import Viewer
 from seatws.rooms.room import Room
 from seatws.store.feed import Feed
 from seatws.store.holds import HoldStore, _decode_event
+from seatws.store.servers import Server
+from seatws.store.topology import topology_of
 from tests.harness import Valkey, holders_in_redis, unique, wait_until_async
 from tests.recording import Elsewhere, RecordingPeer
 from tests.stores import answer_to
@@ -30,8 +32,9 @@ class Instance:
 
     def __init__(self, valkey: Valkey, room_id: str, share: tuple[str, ...] = ("*",)) -> None:
         config = Config(privacy=Privacy(shared_user_info=share))
-        self.store = HoldStore(config, valkey.url, self)
-        self.feed = Feed(config, valkey.url, self.store.origin, self)
+        topology = topology_of(config, valkey.url)
+        self.store = HoldStore(config, topology, self)
+        self.feed = Feed(config, topology, self.store.origin, self)
         self.counts = Counts()
         self.failures: list[StoreError] = []
         self.room = Room(
@@ -71,10 +74,12 @@ class Instance:
         if room_id == self.room.room_id:
             self.room.on_event(event)
 
-    def on_store_up(self) -> None: ...
-    def on_store_down(self) -> None: ...
-    def on_feed_up(self) -> None: ...
-    def on_feed_down(self) -> None: ...
+    def on_store_up(self, server: Server) -> None: ...
+    def on_store_down(self, server: Server) -> None: ...
+    def on_feed_up(self, server: Server) -> None: ...
+    def on_feed_down(self, server: Server) -> None: ...
+    def on_feed_moved(self, room_id: str) -> None: ...
+    def on_round_trip(self, seconds: float) -> None: ...
 
 
 @contextlib.asynccontextmanager

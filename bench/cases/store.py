@@ -21,6 +21,8 @@ from seatws.errors import StoreError
 from seatws.holds import Event, Outcome
 from seatws.store.holds import APPLY, HoldStore
 from seatws.store.keys import room_keys
+from seatws.store.servers import Server
+from seatws.store.topology import topology_of
 
 CALLERS = 500
 CLIENTS = 50
@@ -72,12 +74,14 @@ class _Nobody:
     """Hears of nothing."""
 
     def on_event(self, room_id: str, event: Event) -> None: ...
-    def on_store_up(self) -> None: ...
-    def on_store_down(self) -> None: ...
+    def on_store_up(self, server: Server) -> None: ...
+    def on_store_down(self, server: Server) -> None: ...
+    def on_round_trip(self, seconds: float) -> None: ...
 
 
 async def _operations_a_second(url: str, room_id: str, seconds: float) -> float:
-    store = HoldStore(Config(holds=Holds(max_seats_per_client=0)), url, _Nobody())
+    config = Config(holds=Holds(max_seats_per_client=0))
+    store = HoldStore(config, topology_of(config, url), _Nobody())
     await store.open()
     seats = itertools.count()
     finished = asyncio.Semaphore(0)

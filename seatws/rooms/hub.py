@@ -29,6 +29,8 @@ from seatws.rooms.room import Room
 from seatws.store.clock import RedisClock
 from seatws.store.feed import Feed
 from seatws.store.holds import Done, HoldStore
+from seatws.store.servers import Server
+from seatws.store.topology import topology_of
 
 log = logging.getLogger(__name__)
 
@@ -54,15 +56,17 @@ class Hub:
 
     def __init__(self, config: Config, url: str, counts: Counts) -> None:
         self.rooms: dict[str, Room] = {}
-        self._store = HoldStore(config, url, self)
-        self._feed = Feed(config, url, self._store.origin, self)
+        self._topology = topology_of(config, url)
+        self._store = HoldStore(config, self._topology, self)
+        self._feed = Feed(config, self._topology, self._store.origin, self)
         self._counts = counts
         self._share = UserInfoFilter(config.privacy.shared_user_info)
         self._max_rooms = config.limits.rooms_per_connection
         self._max_seats = config.holds.max_seats_per_client
         self._lingering: dict[Room, float] = {}
         """Rooms that nobody is in, those first that have been so for longest, and since when."""
-        self._away_since: float | None = None
+        self._away: dict[Server, float] = {}
+        """Servers that can't be reached, and since when."""
         self._tending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -72,11 +76,12 @@ class Hub:
             StoreError: Redis can't be had.
             ConfigError: It is not fit for holds.
         """
-        await self._store.open()
         try:
+            await self._topology.open()
+            await self._store.open()
             await self._feed.open()
         except BaseException:
-            await self._store.close()
+            await self._close_redis()
             raise
         self._tending = asyncio.get_running_loop().create_task(self._tend())
 
@@ -87,13 +92,30 @@ class Hub:
             await asyncio.gather(self._tending, return_exceptions=True)
         for room in list(self.rooms.values()):
             self._forget(room)
+        await self._close_redis()
+
+    async def _close_redis(self) -> None:
         await self._feed.close()
         await self._store.close()
+        await self._topology.close()
 
     @property
     def is_up(self) -> bool:
-        """Whether Redis can be reached, as far as one knows."""
-        return self._store.is_up and self._feed.is_up
+        """Whether Redis can be reached, as far as one knows; of a cluster, a part of it."""
+        return self.shards_up > 0
+
+    @property
+    def shards(self) -> int:
+        """How many Redis servers share the rooms."""
+        return len(self._topology.servers)
+
+    @property
+    def shards_up(self) -> int:
+        """How many of them can be reached, as far as one knows."""
+        return sum(1 for server in self._topology.servers if self._is_up_at(server))
+
+    def _is_up_at(self, server: Server) -> bool:
+        return self._store.is_up_at(server) and self._feed.is_up_at(server)
 
     @property
     def active_rooms(self) -> int:
@@ -102,8 +124,8 @@ class Hub:
 
     @property
     def clock(self) -> RedisClock:
-        """Redis's clock."""
-        return self._store.clock
+        """Redis's clock; of a cluster, that of the server that has the room ""."""
+        return self._store.clock("")
 
     # ------------------------------------------------------------ requests of peers
 
@@ -201,7 +223,7 @@ class Hub:
             async with asyncio.timeout(OPEN_S):
                 while not room.is_live:
                     await room.changed()
-                    self._check_up()
+                    self._check_up(room_id)
                     if self.rooms.get(room_id) is not room:
                         raise StoreError("Redis could not be read")
         except TimeoutError:
@@ -247,39 +269,56 @@ class Hub:
         if room := self.rooms.get(room_id):
             room.on_event(event)
 
-    def on_store_up(self) -> None:
-        """Commands have a chance again (StoreListener)."""
-        self._note_state()
+    def on_feed_moved(self, room_id: str) -> None:
+        """The room is at another server now (FeedListener)."""
+        if room := self.rooms.get(room_id):
+            room.read_anew("moved")
 
-    def on_store_down(self) -> None:
-        """Commands are refused (StoreListener)."""
-        self._note_state()
+    def on_store_up(self, server: Server) -> None:
+        """Commands for the server's rooms have a chance again (StoreListener)."""
+        self._came_back(server)
 
-    def on_feed_up(self) -> None:
-        """Events come again (FeedListener)."""
-        self._note_state()
+    def on_store_down(self, server: Server) -> None:
+        """Commands for the server's rooms are refused (StoreListener)."""
+        self._went_away(server)
 
-    def on_feed_down(self) -> None:
-        """No events come (FeedListener)."""
-        self._note_state()
+    def on_feed_up(self, server: Server) -> None:
+        """Events of the server's rooms come again (FeedListener)."""
+        self._came_back(server)
 
-    def _note_state(self) -> None:
-        now = time.monotonic()
-        if not self.is_up:
-            if self._away_since is None:
-                self._away_since = now
-                log.error("Redis is away; seats can't be changed until it is back")
+    def on_feed_down(self, server: Server) -> None:
+        """No events of the server's rooms come (FeedListener)."""
+        self._went_away(server)
+
+    def on_round_trip(self, seconds: float) -> None:
+        """A pipeline was answered (StoreListener)."""
+
+    def _went_away(self, server: Server) -> None:
+        if server in self._topology.servers and server not in self._away:
+            self._away[server] = time.monotonic()
+            log.error("Redis%s is away; seats can't be changed until it is back", _at(server))
+
+    def _came_back(self, server: Server) -> None:
+        if not self._is_up_at(server):
             return
-        if self._away_since is not None:
-            away_s, self._away_since = now - self._away_since, None
+        away_since = self._away.pop(server, None)
+        rooms = [
+            room for room in self.rooms.values() if self._topology.server_of(room.room_id) is server
+        ]
+        if away_since is not None:
+            away_s = time.monotonic() - away_since
             log.warning(
-                "Redis is back after %.1f s; reading %d rooms anew", away_s, len(self.rooms)
+                "Redis%s is back after %.1f s; reading %d rooms anew",
+                _at(server),
+                away_s,
+                len(rooms),
             )
-        for room in list(self.rooms.values()):
+        for room in rooms:
             room.read_anew("reconnected")
 
-    def _check_up(self) -> None:
-        if not self.is_up:
+    def _check_up(self, room_id: str) -> None:
+        server = self._topology.server_of(room_id)
+        if server is None or not self._is_up_at(server):
             raise StoreError("Redis is away")
 
     # ------------------------------------------------------------ rooms
@@ -290,7 +329,7 @@ class Hub:
         Raises:
             StoreError: Redis is away.
         """
-        self._check_up()
+        self._check_up(room_id)
         room = self.rooms.get(room_id)
         if room is None:
             room = Room(
@@ -387,6 +426,11 @@ class Hub:
             self.rooms[room_id].answer(viewer, rev, message)
         else:
             peer.tell(message)
+
+
+def _at(server: Server) -> str:
+    """Which server, where there are several."""
+    return f" at {server.name}" if server.name else ""
 
 
 async def _wait_for(ask: Callable[[Done], None]) -> Outcome:

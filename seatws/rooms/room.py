@@ -320,7 +320,7 @@ class Room:
         deadline = self.mirror.next_deadline()
         if deadline is None:
             return
-        late_by = self._store.clock.now_ms() - deadline
+        late_by = self._store.clock(self.room_id).now_ms() - deadline
         spread = random.uniform(0, EXPIRY_SPREAD_S)  # noqa: S311
         self._plan_look(self._loop.time() - late_by / 1000 + EXPIRY_SLACK_S + spread)
 
@@ -334,9 +334,9 @@ class Room:
     def _look_for_ended(self) -> None:
         self._expiry = None
         deadline = self.mirror.next_deadline()
-        if not self.is_live or not self._store.is_up or deadline is None:
+        if not self.is_live or deadline is None or not self._store.is_up(self.room_id):
             return  # the next snapshot or the next hold plans again
-        if deadline <= self._store.clock.now_ms():
+        if deadline <= self._store.clock(self.room_id).now_ms():
             self._store.expire(self.room_id)
             self._plan_look(self._loop.time() + EXPIRY_AGAIN_S)
         else:
@@ -349,7 +349,7 @@ class Room:
         if self._map is None or now >= self._frame_until:
             if self._map is None:
                 self._map = self._encode_map()
-            time = rfc3339(self._store.clock.now_ms()).encode()
+            time = rfc3339(self._store.clock(self.room_id).now_ms()).encode()
             self._frame = text_frame(self._map + time + b'"}')
             self._frame_until = now + FRAME_S
         return self._frame

@@ -1,4 +1,4 @@
-"""A connection to Redis that is kept up: opened by redis-py, then driven by hiredis alone.
+"""A connection to a Redis server that is kept up: opened by redis-py, then driven by hiredis alone.
 
 redis-py knows how to open every kind of connection (TLS, passwords, unix sockets, HELLO). Its way
 of sending a command costs more than the command does, so once a connection stands, its transport
@@ -17,10 +17,9 @@ from typing import Any
 import hiredis
 import redis.asyncio
 import redis.exceptions
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from seatws.errors import StoreError
+from seatws.store.servers import Server, explain
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +120,7 @@ class KeptLink:
     """Keeps one connection up: opens it, and after a loss opens it again until that works.
 
     Args:
-        url: redis://, rediss:// or unix://, in redis-py's form.
+        server: Which.
         connect_timeout_s: For opening, all its steps together.
         greet: Called with each new connection before it is handed out.
         on_reply: Gets every reply, in order.
@@ -131,7 +130,7 @@ class KeptLink:
 
     def __init__(
         self,
-        url: str,
+        server: Server,
         connect_timeout_s: float,
         *,
         greet: Greet,
@@ -139,7 +138,7 @@ class KeptLink:
         on_up: Callable[[], None],
         on_down: Callable[[], None],
     ) -> None:
-        self._url = url
+        self._server = server
         self._connect_timeout_s = connect_timeout_s
         self._greet = greet
         self._on_reply = on_reply
@@ -164,6 +163,10 @@ class KeptLink:
         """
         await self._open_once()
 
+    def start(self) -> None:
+        """Open the first connection as soon as it can be had."""
+        self._keeper = asyncio.get_running_loop().create_task(self._reopen())
+
     def send(self, packed: bytes) -> None:
         """Write packed commands; only while `is_up`."""
         if self._link is not None:
@@ -186,34 +189,20 @@ class KeptLink:
             await asyncio.sleep(0)  # so that the transport sees its end before the loop does
 
     async def _open_once(self) -> None:
-        connection = self._make_connection()
+        connection: redis.asyncio.Connection | None = None
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await connection.connect()  # type: ignore[no-untyped-call]
+                connection = await self._server.connect()
                 await self._greet(connection)
             self._link = Link(connection, self._on_reply, self._lost)
         except BaseException as exc:
-            await connection.disconnect(nowait=True)
+            if connection is not None:
+                await connection.disconnect(nowait=True)
             if isinstance(exc, OSError | redis.exceptions.RedisError):
                 raise StoreError(explain(exc)) from exc
             raise
         self._up_at = time.monotonic()
         self._on_up()
-
-    def _make_connection(self) -> redis.asyncio.Connection:
-        try:
-            pool: redis.asyncio.ConnectionPool = redis.asyncio.ConnectionPool.from_url(
-                self._url,
-                client_name="seatws",
-                retry=Retry(NoBackoff(), 0),  # the keeper tries again, at its own pace
-                socket_connect_timeout=self._connect_timeout_s,
-            )
-            # Whatever the URL's options say: replies, pub/sub too, have one shape everywhere.
-            pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}
-            connection: redis.asyncio.Connection = pool.make_connection()  # type: ignore[no-untyped-call]
-        except (TypeError, ValueError) as exc:
-            raise StoreError("it has an option that redis-py does not take") from exc
-        return connection
 
     def _lost(self, link: Link) -> None:
         if self._closed or link is not self._link:
@@ -235,29 +224,3 @@ class KeptLink:
                 log.debug("Redis is still away: %s", exc)
             except Exception:
                 log.exception("opening a connection to Redis failed in a way that is a bug")
-
-
-async def ask(connection: redis.asyncio.Connection, *command: str | bytes) -> Reply:
-    """Say one command on a connection that redis-py still drives, and wait for the answer.
-
-    Raises:
-        redis.exceptions.RedisError: Redis refused, or went away.
-    """
-    await connection.send_command(*command)
-    return await connection.read_response()
-
-
-_REFUSALS = ("username-password", "AUTH", "WRONGPASS", "NOAUTH", "Authentication")
-"""How Redis and redis-py begin, or say within, that a user or a password is not right."""
-
-
-def explain(exc: Exception) -> str:
-    """What kept us from Redis, in words that hold no secret."""
-    text = str(exc)
-    if any(word in text for word in _REFUSALS):
-        return "it refused the user or the password"
-    if isinstance(exc, TimeoutError | redis.exceptions.TimeoutError):
-        return "it did not answer in time"
-    if isinstance(exc, redis.exceptions.ConnectionError | OSError):
-        return text or type(exc).__name__
-    return f"it answered {text[:120]!r}"

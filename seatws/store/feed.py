@@ -1,12 +1,14 @@
 """The feed: what other instances changed, room by room, as they publish it.
 
 Pub/sub is at most once and can die silently. So the feed promises little: who listens counts revs
-and compares, and after `on_feed_up` takes a snapshot of whatever it watches.
+and compares, and takes a snapshot after `on_feed_up` of whatever that server has, and after
+`on_feed_moved` of that room.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -19,11 +21,13 @@ from seatws.errors import StoreError
 from seatws.holds import Event
 from seatws.store.connect import KeptLink, Reply, ReplyError, pack, say_nothing
 from seatws.store.keys import room_keys, room_of_channel
+from seatws.store.servers import Server
+from seatws.store.topology import Topology
 
 log = logging.getLogger(__name__)
 
 PROBE_S = 1.5
-"""How often the connection is asked for a sign of life, which has as long to come."""
+"""How often a connection is asked for a sign of life, which has as long to come."""
 
 _ALL_STAND = b"all subscriptions stand"
 
@@ -39,33 +43,187 @@ class FeedListener(Protocol):
     def on_event(self, room_id: str, event: Event) -> None:
         """Another instance changed the room."""
 
-    def on_feed_up(self) -> None:
-        """The feed is back, every subscription with it; what happened meanwhile is unknown."""
+    def on_feed_up(self, server: Server) -> None:
+        """All of the server's rooms are heard of again; what happened meanwhile is unknown."""
 
-    def on_feed_down(self) -> None:
-        """Nothing more is heard until `on_feed_up`."""
+    def on_feed_down(self, server: Server) -> None:
+        """Nothing more is heard of the server's rooms until `on_feed_up`."""
+
+    def on_feed_moved(self, room_id: str) -> None:
+        """The room is heard of from another server now; what happened meanwhile is unknown."""
 
 
 class Feed:
-    """Subscriptions to rooms, on a connection of their own.
+    """Subscriptions to rooms, at the servers that have them.
+
+    Args:
+        config: Prefix and timeout.
+        topology: Which server has which room.
+        origin: Events that begin with it are our own and are not reported: the script's reply
+            brought them already.
+        listener: Who hears.
+    """
+
+    def __init__(
+        self, config: Config, topology: Topology, origin: str, listener: FeedListener
+    ) -> None:
+        self._config = config
+        self._topology = topology
+        self._origin = origin
+        self._listener = listener
+        self._lines: dict[Server, _Line] = {}
+        self._rooms: dict[str, Server | None] = {}
+        """Every room that is to be heard of, and where that was last asked for."""
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._again: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        topology.watch(self._moved)
+
+    def is_up_at(self, server: Server) -> bool:
+        """Whether events of this server's rooms can come."""
+        line = self._lines.get(server)
+        return line is not None and line.is_up
+
+    async def open(self) -> None:
+        """Connect to all servers that have rooms.
+
+        Raises:
+            StoreError: None can be had. With one of a cluster's, the others are waited for.
+        """
+        failures = 0
+        for server in self._topology.servers:
+            line = self._lines[server] = self._make_line(server)
+            try:
+                await line.open()
+            except StoreError:
+                failures += 1
+                if failures == len(self._topology.servers):
+                    raise
+                line.start()
+
+    async def close(self) -> None:
+        """Close for good."""
+        self._is_closed = True
+        if self._again is not None:
+            self._again.cancel()
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        for line in self._lines.values():
+            await line.close()
+
+    def subscribe(self, room_id: str, done: Confirmed) -> None:
+        """Hear of a room from now on. `done` is called when that stands, or can't be had."""
+        server = self._topology.server_of(room_id)
+        line = None if server is None else self._lines.get(server)
+        if line is None or not line.is_up:
+            self._rooms[room_id] = None  # asked for when the server is there
+            done(StoreError("Redis is away"))
+            return
+        self._rooms[room_id] = server
+        line.subscribe(room_id, done)
+
+    def unsubscribe(self, room_id: str) -> None:
+        """Hear no more of a room."""
+        server = self._rooms.pop(room_id, None)
+        if server is not None and (line := self._lines.get(server)) is not None:
+            line.unsubscribe(room_id)
+
+    def _make_line(self, server: Server) -> _Line:
+        return _Line(
+            server,
+            self._config,
+            self._origin.encode(),
+            is_cluster=self._topology.is_cluster,
+            rooms=functools.partial(self._rooms_of, server),
+            on_event=self._listener.on_event,
+            on_up=functools.partial(self._listener.on_feed_up, server),
+            on_down=functools.partial(self._listener.on_feed_down, server),
+            on_stray=functools.partial(self._stray, server),
+        )
+
+    def _rooms_of(self, server: Server) -> list[str]:
+        """The rooms that a server is now asked for, all at once."""
+        its = [room for room in self._rooms if self._topology.server_of(room) is server]
+        self._rooms |= dict.fromkeys(its, server)
+        return its
+
+    def _stray(self, server: Server, room_id: str) -> None:
+        """A server says that a room is not, or no longer, with it."""
+        if room_id not in self._rooms or self._topology.server_of(room_id) is not server:
+            return  # that is what was asked for
+        self._rooms[room_id] = None  # so that it is asked for anew, even at the same server
+        self._topology.doubt()
+        if self._again is None:
+            self._again = asyncio.get_running_loop().call_later(PROBE_S, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._again = None
+        self._moved()
+
+    def _moved(self) -> None:
+        """Slots have moved: ask the right servers, and leave those that have none any more."""
+        if self._is_closed:
+            return
+        servers = self._topology.servers
+        for server in servers:
+            if server not in self._lines:
+                self._lines[server] = line = self._make_line(server)
+                line.start()
+        for room_id, before in list(self._rooms.items()):
+            now = self._topology.server_of(room_id)
+            if now is before or now is None:
+                continue
+            if before is not None and (old := self._lines.get(before)) is not None:
+                old.unsubscribe(room_id)
+            if self._lines[now].is_up:  # else it asks for all its rooms when it is
+                self._rooms[room_id] = now
+                self._lines[now].subscribe(room_id, functools.partial(self._moved_room, room_id))
+        for server, line in list(self._lines.items()):
+            if server not in servers:
+                del self._lines[server]
+                task = asyncio.get_running_loop().create_task(line.close())
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+
+    def _moved_room(self, room_id: str, error: StoreError | None) -> None:
+        if error is None and room_id in self._rooms:
+            self._listener.on_feed_moved(room_id)
+
+
+class _Line:
+    """Subscriptions at one server, on a connection of their own.
 
     A shared one would be closed by Redis when replies to commands pile up behind it (its limit
     for subscribers' buffers is 32 MiB).
-
-    Args:
-        origin: Events that begin with it are our own and are not reported: the script's reply
-            brought them already.
     """
 
-    def __init__(self, config: Config, url: str, origin: str, listener: FeedListener) -> None:
+    def __init__(
+        self,
+        server: Server,
+        config: Config,
+        origin: bytes,
+        *,
+        is_cluster: bool,
+        rooms: Callable[[], list[str]],
+        on_event: Callable[[str, Event], None],
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
+        on_stray: Callable[[str], None],
+    ) -> None:
         self._prefix = config.redis.prefix
-        self._origin = origin.encode()
-        self._listener = listener
-        self._rooms: dict[str, None] = {}
-        self._unconfirmed: deque[Confirmed] = deque()
-        """Who waits for each SUBSCRIBE that was said, in order: every one is confirmed once."""
+        self._origin = origin
+        self._subscribe = "SSUBSCRIBE" if is_cluster else "SUBSCRIBE"
+        self._unsubscribe = "SUNSUBSCRIBE" if is_cluster else "UNSUBSCRIBE"
+        self._rooms = rooms
+        self._on_event = on_event
+        self._on_up = on_up
+        self._on_down = on_down
+        self._on_stray = on_stray
+        self._unconfirmed: deque[tuple[str, Confirmed]] = deque()
+        """Who waits for each subscription that was said, in order: each is answered once."""
         self._link = KeptLink(
-            url,
+            server,
             config.redis.connect_timeout_seconds,
             greet=say_nothing,
             on_reply=self._take,
@@ -85,10 +243,16 @@ class Feed:
         """Connect.
 
         Raises:
-            StoreError: Redis can't be had.
+            StoreError: The server can't be had.
         """
         await self._link.open()
         self._opened = True
+        self._watch = asyncio.get_running_loop().create_task(self._watch_over())
+
+    def start(self) -> None:
+        """Connect as soon as that can be; `on_up` tells."""
+        self._opened = True
+        self._link.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_over())
 
     async def close(self) -> None:
@@ -99,50 +263,48 @@ class Feed:
         await self._link.close()
 
     def subscribe(self, room_id: str, done: Confirmed) -> None:
-        """Hear of a room from now on. `done` is called when that stands, or can't be had."""
-        if not self._link.is_up:
-            done(StoreError("Redis is away"))
-            return
-        self._rooms[room_id] = None
-        self._unconfirmed.append(done)
-        self._say("SUBSCRIBE", room_id)
+        """Ask for a room's events; only while it is up."""
+        self._unconfirmed.append((room_id, done))
+        self._link.send(pack(self._subscribe, room_keys(self._prefix, room_id).channel))
 
     def unsubscribe(self, room_id: str) -> None:
-        """Hear no more of a room."""
-        if self._rooms.pop(room_id, self) is None and self._link.is_up:
-            self._say("UNSUBSCRIBE", room_id)
-
-    def _say(self, command: str, *room_ids: str) -> None:
-        channels = [room_keys(self._prefix, room_id).channel for room_id in room_ids]
-        self._link.send(pack(command, *channels))
+        """Ask for a room's events no more."""
+        if self._link.is_up:
+            self._link.send(pack(self._unsubscribe, room_keys(self._prefix, room_id).channel))
 
     def _up(self) -> None:
         self._heard = True
         if not self._opened:
             return
-        if self._rooms:
-            self._unconfirmed.extend([_nobody] * len(self._rooms))
-            self._say("SUBSCRIBE", *self._rooms)
+        for room_id in self._rooms():
+            self.subscribe(room_id, _nobody)
         # The listener's snapshots go another way, so it must take none until every subscription
         # stands: the answer to this comes after all of them.
         self._link.send(pack("PING", _ALL_STAND))
 
     def _down(self) -> None:
         unconfirmed, self._unconfirmed = self._unconfirmed, deque()
-        for done in unconfirmed:
+        for _, done in unconfirmed:
             done(StoreError("Redis went away before it answered"))
-        self._listener.on_feed_down()
+        self._on_down()
 
     def _take(self, reply: Reply) -> None:
         self._heard = True
         match reply:
-            case [b"message", channel, message]:
+            case [b"message" | b"smessage", channel, message]:
                 if not message.startswith(self._origin):
                     self._take_message(room_of_channel(self._prefix, channel), message)
-            case [b"subscribe", _, _]:
-                self._unconfirmed.popleft()(None)
+            case [b"subscribe" | b"ssubscribe", _, _]:
+                self._unconfirmed.popleft()[1](None)
+            case [b"sunsubscribe", bytes(channel), _]:
+                # Asked for, or because the slot has gone to another server.
+                self._on_stray(room_of_channel(self._prefix, channel))
             case [b"pong", said] | bytes(said) if said == _ALL_STAND:
-                self._listener.on_feed_up()
+                self._on_up()
+            case ReplyError() if str(reply).startswith(("MOVED", "CLUSTERDOWN")):
+                room_id, done = self._unconfirmed.popleft()
+                done(StoreError("the room is at another server"))
+                self._on_stray(room_id)
             case ReplyError():
                 log.error("Redis answered a subscription with %.200s", reply)
                 self._link.abort()
@@ -155,7 +317,7 @@ class Feed:
         if event is None or not event.changes:
             log.error("an event that is none came on a room's channel; is it ours alone?")
             return
-        self._listener.on_event(room_id, event)
+        self._on_event(room_id, event)
 
     async def _watch_over(self) -> None:
         while True:

@@ -6,7 +6,6 @@ script call, like a database's group commit.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 import importlib.resources
@@ -24,9 +23,12 @@ from seatws.holds import Event, Outcome, Snapshot, hold_of
 from seatws.privacy import UserInfoFilter
 from seatws.store.clock import RedisClock
 from seatws.store.connect import Head, Reply, pack
-from seatws.store.health import check_server
+from seatws.store.health import HealthCheck
 from seatws.store.keys import room_keys
-from seatws.store.pipeline import Pipeline
+from seatws.store.pipeline import Pipeline, Sent
+from seatws.store.servers import Server
+from seatws.store.shards import Shards
+from seatws.store.topology import Topology
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +62,14 @@ class StoreListener(Protocol):
     def on_event(self, room_id: str, event: Event) -> None:
         """The room changed. For changes of this instance: before their outcomes are reported."""
 
-    def on_store_up(self) -> None:
-        """Redis is back; what happened meanwhile is unknown."""
+    def on_store_up(self, server: Server) -> None:
+        """A server is back; what happened in its rooms meanwhile is unknown."""
 
-    def on_store_down(self) -> None:
-        """Redis is away. Every command is refused until it is back."""
+    def on_store_down(self, server: Server) -> None:
+        """A server is away. Every command for its rooms is refused until it is back."""
+
+    def on_round_trip(self, seconds: float) -> None:
+        """A pipeline was answered, so long after it was sent."""
 
 
 class HoldStore:
@@ -74,7 +79,7 @@ class HoldStore:
     saying it again is safe.
     """
 
-    def __init__(self, config: Config, url: str, listener: StoreListener) -> None:
+    def __init__(self, config: Config, topology: Topology, listener: StoreListener) -> None:
         self.origin = secrets.token_hex(4)
         """Stands before each event that this instance publishes, so that it knows them again."""
         self._listener = listener
@@ -88,25 +93,40 @@ class HoldStore:
         self._epochs = itertools.count()
         self._open: dict[str, _Commit] = {}
         self._head = functools.lru_cache(HEADS_KEPT)(self._make_head)
-        self._pipeline = Pipeline(
-            url,
-            config.redis.connect_timeout_seconds,
-            config.redis.timeout_seconds,
-            scripts=(APPLY, SNAPSHOT),
-            greet=functools.partial(check_server, prefix=config.redis.prefix),
-            on_up=listener.on_store_up,
-            on_down=listener.on_store_down,
-        )
+        self._publish = "SPUBLISH" if topology.is_cluster else "PUBLISH"
+        check = HealthCheck(config.redis, self._publish)
 
-    @property
-    def clock(self) -> RedisClock:
-        """Redis's clock."""
-        return self._pipeline.clock
+        def connect(
+            server: Server, redirected: Callable[[list[tuple[str, Sent]]], None] | None
+        ) -> Pipeline:
+            return Pipeline(
+                server,
+                config.redis.connect_timeout_seconds,
+                config.redis.timeout_seconds,
+                scripts=(APPLY, SNAPSHOT),
+                replicas=config.redis.replicas_ack,
+                greet=check,
+                on_up=functools.partial(listener.on_store_up, server),
+                on_down=functools.partial(self._lost, server),
+                on_redirected=redirected,
+                on_round_trip=listener.on_round_trip,
+            )
 
-    @property
-    def is_up(self) -> bool:
-        """Whether commands have a chance."""
-        return self._pipeline.is_up
+        self._topology = topology
+        self._shards = Shards(topology, config.redis.timeout_seconds, connect)
+        self._lane = self._shards.lane
+
+    def clock(self, room_id: str) -> RedisClock:
+        """The clock of the Redis server that has the room: the only one for its deadlines."""
+        return self._shards.clock(room_id)
+
+    def is_up(self, room_id: str) -> bool:
+        """Whether commands for the room have a chance."""
+        return self._lane(room_id).is_up
+
+    def is_up_at(self, server: Server) -> bool:
+        """Whether commands for rooms of this server have a chance."""
+        return self._shards.is_up_at(server)
 
     async def open(self) -> None:
         """Connect.
@@ -115,11 +135,15 @@ class HoldStore:
             StoreError: Redis can't be had.
             ConfigError: It is not fit for holds.
         """
-        await self._pipeline.open()
+        try:
+            await self._shards.open()
+        except BaseException:
+            await self._shards.close()
+            raise
 
     async def close(self) -> None:
         """Close; commands that have no answer yet get a StoreError."""
-        await self._pipeline.close()
+        await self._shards.close()
 
     def select(
         self, room_id: str, client_id: str, seat_ids: list[str], user_info: bytes, done: Done
@@ -140,23 +164,21 @@ class HoldStore:
         """Read a room, all as of one moment."""
         keys = room_keys(self._prefix, room_id)
         command = pack("EVALSHA", _SNAPSHOT_SHA, 2, keys.holds, keys.meta)
-        self._pipeline.add(_Read(command, lambda reply: self._snapshot_of(room_id, reply), done))
+        read = _Read(room_id, command, lambda reply: self._snapshot_of(room_id, reply), done)
+        self._lane(room_id).add(read)
 
     def revision(self, room_id: str, done: Callable[[tuple[str, int] | StoreError], None]) -> None:
         """Read a room's epoch and rev; `("", 0)` if it has no data."""
         command = pack("HMGET", room_keys(self._prefix, room_id).meta, "epoch", "rev")
-        self._pipeline.add(_Read(command, _revision_of, done))
+        self._lane(room_id).add(_Read(room_id, command, _revision_of, done))
 
     async def settle(self) -> None:
         """Wait until every command given so far has its answer, or can't get one."""
-        settled = asyncio.get_running_loop().create_future()
+        await self._shards.settle()
 
-        def done(reply: Reply | StoreError) -> None:
-            if not settled.done():
-                settled.set_result(None)
-
-        self._pipeline.add(_Read(pack("PING"), lambda reply: reply, done))
-        await settled
+    def _lost(self, server: Server) -> None:
+        self._topology.doubt()  # its rooms may be elsewhere soon
+        self._listener.on_store_down(server)
 
     def _snapshot_of(self, room_id: str, reply: Reply) -> Snapshot:
         epoch, rev, _now_ms, flat = reply
@@ -182,9 +204,9 @@ class HoldStore:
     def _commit_of(self, room_id: str) -> _Commit | None:
         """The room's next script call, to which operations can still be added."""
         commit = self._open.get(room_id)
-        if commit is None and self._pipeline.is_up:
+        if commit is None and (lane := self._lane(room_id)).is_up:
             commit = self._open[room_id] = _Commit(self, room_id)
-            self._pipeline.add(commit)
+            lane.add(commit)
         return commit
 
     def _sent(self, commit: _Commit) -> bytes:
@@ -195,9 +217,9 @@ class HoldStore:
 
     def _make_head(self, room_id: str) -> Head:
         keys = room_keys(self._prefix, room_id)
-        return Head("EVALSHA", _APPLY_SHA, 5, *keys, "PUBLISH", self.origin, *self._rules)
+        return Head("EVALSHA", _APPLY_SHA, 5, *keys, self._publish, self.origin, *self._rules)
 
-    def _answered(self, commit: _Commit, reply: Reply | StoreError) -> None:
+    def _answered(self, commit: _Commit, reply: Reply | StoreError, is_safe: bool) -> None:
         if self._open.get(commit.room_id) is commit:  # lost before it was sent
             del self._open[commit.room_id]
         event: Event | None = None
@@ -213,6 +235,9 @@ class HoldStore:
                 log.error("a script call was answered with what is no answer of ours")
         if event is not None:
             self._listener.on_event(commit.room_id, event)
+        if not is_safe:
+            # It stands, and everybody is told; but nobody is promised what may yet be lost.
+            outcomes = [_UNSAFE] * len(commit.waiting)
         for done, outcome in zip(commit.waiting, outcomes, strict=True):
             try:
                 done(outcome)
@@ -221,6 +246,7 @@ class HoldStore:
 
 
 _NONSENSE = StoreError("Redis answered nonsense")
+_UNSAFE = StoreError("Redis has not copied it to its replicas in time")
 
 
 def _revision_of(reply: Reply) -> tuple[str, int]:
@@ -231,6 +257,7 @@ def _revision_of(reply: Reply) -> tuple[str, int]:
 class _Commit:
     """One room's next script call."""
 
+    changes = True
     __slots__ = ("_store", "arguments", "room_id", "waiting")
 
     def __init__(self, store: HoldStore, room_id: str) -> None:
@@ -242,21 +269,25 @@ class _Commit:
     def command(self) -> bytes:
         return self._store._sent(self)
 
-    def done(self, reply: Reply | StoreError) -> None:
-        self._store._answered(self, reply)
+    def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
+        self._store._answered(self, reply, is_safe)
 
 
 class _Read(Generic[_T]):
     """One command that only reads; `parse` makes of the reply what `answer` is called with."""
 
-    __slots__ = ("_answer", "_command", "_parse")
+    __slots__ = ("_answer", "_command", "_parse", "room_id")
+
+    changes = False
 
     def __init__(
         self,
+        room_id: str,
         command: bytes,
         parse: Callable[[Reply], _T],
         answer: Callable[[_T | StoreError], None],
     ) -> None:
+        self.room_id = room_id
         self._command = command
         self._parse = parse
         self._answer = answer
@@ -264,7 +295,8 @@ class _Read(Generic[_T]):
     def command(self) -> bytes:
         return self._command
 
-    def done(self, reply: Reply | StoreError) -> None:
+    def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
+        del is_safe
         result: _T | StoreError
         if isinstance(reply, StoreError):
             result = reply

@@ -17,7 +17,8 @@ import redis.asyncio
 
 from seatws.errors import ConfigError, StoreError
 from seatws.store.clock import RedisClock
-from seatws.store.connect import Greet, KeptLink, Reply, ReplyError, ask, pack
+from seatws.store.connect import Greet, KeptLink, Reply, ReplyError, pack
+from seatws.store.servers import Server, ask
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +35,32 @@ COMPLAIN_AGAIN_S = 10.0
 _GO_ELSEWHERE = ("READONLY", "LOADING ", "MASTERDOWN")
 """In answers of a server that is no primary, or not yet: connect anew, perhaps to another one.
 Older ones say it in the middle of an error of the script's."""
+_REDIRECTIONS = ("MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN")
+"""How a cluster's server begins when it did nothing, since the room is, or will be, elsewhere."""
 
 
 class Job(Protocol):
     """One command, and who waits for its reply."""
 
+    room_id: str
+    """Which room it is about; "" if none."""
+    changes: bool
+    """Whether it may change a hold: with `replicas_ack`, it is done when the replicas have it."""
+
     def command(self) -> bytes:
         """The command, packed; asked for when it is sent, once."""
 
-    def done(self, reply: Reply | StoreError) -> None:
-        """Take the reply. Redis's own errors come as StoreError."""
+    def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
+        """Take the reply. Redis's own errors come as StoreError.
+
+        Args:
+            reply: What Redis said.
+            is_safe: False if too few replicas have what was changed: it stands now, but may be
+                lost with the primary.
+        """
 
 
-class _Sent(NamedTuple):
+class Sent(NamedTuple):
     """A command that is under way."""
 
     command: bytes
@@ -57,47 +71,67 @@ class _Sent(NamedTuple):
     """It was said before, to a Redis that did not know the script."""
 
 
+Waiting = tuple[float, Job]
+"""When it was asked for (`time.monotonic()`), and what."""
+
+
 class Pipeline:
     """A kept connection for commands. Jobs are done in the order in which they were added.
 
     Args:
-        url: Which Redis.
+        server: Which Redis.
         connect_timeout_s: For opening a connection.
         timeout_s: For an answer, from when it was asked for; over it the connection is given up.
         scripts: Lua sources that jobs call by their SHA-1.
+        replicas: So many must have a change before its job is done; 0: none.
         greet: Said on each new connection first. Its ConfigError stops the first `open` only.
         on_up: The connection stands again; called before any waiting job.
         on_down: The connection was lost; called after the jobs that were lost with it.
+        on_redirected: Gets the commands that this server did not do because their room is not
+            here, with its words, in order; nothing else is under way then. None: they fail.
+        on_round_trip: Called with the seconds from a pipeline's sending to its last answer.
     """
 
     def __init__(
         self,
-        url: str,
+        server: Server,
         connect_timeout_s: float,
         timeout_s: float,
         *,
         scripts: tuple[bytes, ...],
+        replicas: int,
         greet: Greet,
         on_up: Callable[[], None],
         on_down: Callable[[], None],
+        on_redirected: Callable[[list[tuple[str, Sent]]], None] | None,
+        on_round_trip: Callable[[float], None],
     ) -> None:
         self.clock = RedisClock()
         self._timeout_s = timeout_s
         self._scripts = scripts
+        # Half of the timeout is for the replicas, so that one that is away costs no connection.
+        self._wait = pack("WAIT", replicas, int(timeout_s * 500)) if replicas else b""
+        self._replicas = replicas
         self._greet = greet
         self._on_up = on_up
         self._on_down = on_down
+        self._on_redirected = on_redirected
+        self._on_round_trip = on_round_trip
         self._link = KeptLink(
-            url,
+            server,
             connect_timeout_s,
             greet=self._introduce,
             on_reply=self._take_reply,
             on_up=self._up,
             on_down=self._down,
         )
-        self._waiting: deque[tuple[float, Job]] = deque()
-        self._again: list[_Sent] = []
-        self._under_way: deque[_Sent] = deque()
+        self._waiting: deque[Waiting] = deque()
+        self._again: list[Sent] = []
+        self._under_way: deque[Sent] = deque()
+        self._sent_at = 0.0
+        self._unsafe: list[tuple[Job, Reply]] = []
+        """Replies that wait for the replicas."""
+        self._redirected: list[tuple[str, Sent]] = []
         self._complained_at: dict[str, float] = {}
         self._kick: asyncio.Handle | None = None
         self._needs_scripts = False
@@ -121,6 +155,13 @@ class Pipeline:
         self._opened = True
         self._watch = self._loop.create_task(self._watch_over())
 
+    def start(self) -> None:
+        """Connect as soon as that can be; `on_up` tells."""
+        self._loop = asyncio.get_running_loop()
+        self._opened = True
+        self._link.start()
+        self._watch = self._loop.create_task(self._watch_over())
+
     async def close(self) -> None:
         """Close for good; jobs that have no answer yet are told so."""
         if self._watch is not None:
@@ -129,15 +170,26 @@ class Pipeline:
         await self._link.close()
         self._fail_all("the server is going down")
 
-    def add(self, job: Job) -> None:
-        """Send the job's command as soon as may be. Without a connection it fails at once."""
+    def add(self, job: Job, asked_at: float = 0.0) -> None:
+        """Send the job's command as soon as may be. Without a connection it fails at once.
+
+        Args:
+            job: What is to be done.
+            asked_at: Since when somebody waits for it, `time.monotonic()`; 0: now.
+        """
         if not self._link.is_up:
             job.done(StoreError("Redis is away"))
             return
-        self._waiting.append((time.monotonic(), job))
+        self._waiting.append((asked_at or time.monotonic(), job))
         if not self._under_way and self._kick is None:
             # At the end of this turn of the loop: what else it brings goes along.
             self._kick = self._loop.call_soon(self._kicked)
+
+    def withdraw(self, is_meant: Callable[[Job], bool]) -> list[Waiting]:
+        """Take back jobs that have not been sent, in order."""
+        taken = [waiting for waiting in self._waiting if is_meant(waiting[1])]
+        self._waiting = deque(waiting for waiting in self._waiting if not is_meant(waiting[1]))
+        return taken
 
     async def _introduce(self, connection: redis.asyncio.Connection) -> None:
         try:
@@ -160,11 +212,13 @@ class Pipeline:
         self._on_down()
 
     def _fail_all(self, why: str) -> None:
-        lost = [sent.job for sent in [*self._under_way, *self._again]]
-        lost += [job for _, job in self._waiting]
-        self._under_way.clear()
-        self._again.clear()
-        self._waiting.clear()
+        unsafe, self._unsafe = self._unsafe, []
+        sent = [*(sent for _, sent in self._redirected), *self._under_way, *self._again]
+        lost = [*(each.job for each in sent), *(job for _, job in self._waiting)]
+        for jobs in (self._redirected, self._under_way, self._again, self._waiting):
+            jobs.clear()
+        for job, reply in unsafe:
+            self._finish(job, reply, is_safe=False)
         for job in lost:
             self._finish(job, StoreError(why))
 
@@ -179,12 +233,15 @@ class Pipeline:
         if self._needs_scripts:
             self._needs_scripts = False
             loads = [pack("SCRIPT", "LOAD", script) for script in self._scripts]
-            batch = [_Sent(load, _NoOne(), now) for load in loads] + batch
+            batch = [Sent(load, _NoOne(), now) for load in loads] + batch
         while self._waiting and len(batch) < MAX_COMMANDS:
             asked_at, job = self._waiting.popleft()
-            batch.append(_Sent(job.command(), job, asked_at))
+            batch.append(Sent(job.command(), job, asked_at))
         if not batch:
             return
+        if self._wait and any(sent.job.changes for sent in batch):
+            batch.append(Sent(self._wait, _Replicas(self), now))
+        self._sent_at = now
         self._under_way.extend(batch)
         self._link.send(b"".join([sent.command for sent in batch]))
 
@@ -192,16 +249,27 @@ class Pipeline:
         sent = self._under_way.popleft()
         if isinstance(reply, ReplyError):
             self._take_error(str(reply), sent)
+        elif self._wait and sent.job.changes:
+            self._unsafe.append((sent.job, reply))
         else:
             self._finish(sent.job, reply)
-        if not self._under_way and (self._waiting or self._again):
-            self._send()
+        if not self._under_way:
+            self._on_round_trip(time.monotonic() - self._sent_at)
+            if self._redirected and self._on_redirected is not None:
+                redirected, self._redirected = self._redirected, []
+                self._on_redirected(redirected)
+            # What was answered or redirected may have made somebody ask, and it was sent already.
+            if (self._waiting or self._again) and not self._under_way:
+                self._send()
 
-    def _take_error(self, error: str, sent: _Sent) -> None:
+    def _take_error(self, error: str, sent: Sent) -> None:
         if error.startswith("NOSCRIPT") and not sent.is_second:
             # Not run, so it is safe to say it again: this Redis has forgotten the scripts.
             self._needs_scripts = True
             self._again.append(sent._replace(is_second=True))
+            return
+        if error.startswith(_REDIRECTIONS) and self._on_redirected is not None:
+            self._redirected.append((error, sent))
             return
         self._complain(error)
         self._finish(sent.job, StoreError("Redis could not do it"))
@@ -215,9 +283,18 @@ class Pipeline:
             self._complained_at[word] = now
             log.error("Redis answered %.200s", error)
 
-    def _finish(self, job: Job, reply: Reply | StoreError) -> None:
+    def _take_replicas(self, reply: Reply | StoreError) -> None:
+        """Finish the changes of this pipeline, now that it is known how many replicas have them."""
+        is_safe = isinstance(reply, int) and reply >= self._replicas
+        if not is_safe:
+            self._complain(f"WAIT: fewer than {self._replicas} replicas have the last changes")
+        unsafe, self._unsafe = self._unsafe, []
+        for job, its_reply in unsafe:
+            self._finish(job, its_reply, is_safe=is_safe)
+
+    def _finish(self, job: Job, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
         try:
-            job.done(reply)
+            job.done(reply, is_safe=is_safe)
         except Exception:
             log.exception("what was to be done with an answer of Redis failed; this is a bug")
 
@@ -238,17 +315,38 @@ class Pipeline:
         self.clock.learn(seconds * 1000 + microseconds / 1000, asked_at, time.monotonic())
 
 
-class _NoOne:
+class _OfNoRoom:
+    """A job of the pipeline's own."""
+
+    room_id = ""
+    changes = False
+
+
+class _NoOne(_OfNoRoom):
     """A command whose reply nobody waits for."""
 
     def command(self) -> bytes:
         return b""
 
-    def done(self, reply: Reply | StoreError) -> None:
-        del reply
+    def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
+        del reply, is_safe
 
 
-class _Probe:
+class _Replicas(_OfNoRoom):
+    """Asks how many replicas have the changes before it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def command(self) -> bytes:
+        return b""
+
+    def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
+        del is_safe
+        self._pipeline._take_replicas(reply)
+
+
+class _Probe(_OfNoRoom):
     """Looks at Redis's clock."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -259,6 +357,7 @@ class _Probe:
         self._asked_at = time.monotonic()
         return pack("TIME")
 
-    def done(self, reply: Reply | StoreError) -> None:
+    def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
+        del is_safe
         if not isinstance(reply, StoreError):
             self._pipeline._learn_time(reply, self._asked_at)

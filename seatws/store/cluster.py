@@ -1,0 +1,191 @@
+"""A Redis Cluster's map: which primary has which slot, kept true by asking."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from binascii import crc_hqx
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import redis.asyncio
+import redis.exceptions
+
+from seatws.errors import StoreError
+from seatws.redis_url import Address, RedisUrl
+from seatws.store.servers import ServerAt, ask, explain, server_in_cluster
+
+log = logging.getLogger(__name__)
+
+SLOTS = 16384
+LOOK_S = 1.0
+"""The map is read so often, for what moves without anyone of us hearing of it."""
+LOOK_AGAIN_S = 0.1
+"""The least between two looks, however often there is doubt."""
+ANSWER_S = 1.0
+"""How long a server may take to say the map before another one is asked."""
+
+
+def slot_of(room_id: str) -> int:
+    """A room's slot: its keys' hash tag is the room's id (Redis Cluster specification)."""
+    return crc_hqx(room_id.encode(), 0) % SLOTS
+
+
+class Cluster:
+    """The primaries of a cluster, and their slots.
+
+    Args:
+        url: Some of its servers; the others are learnt from them.
+        connect_timeout_s: For opening a connection.
+    """
+
+    is_cluster = True
+
+    def __init__(self, url: RedisUrl, connect_timeout_s: float) -> None:
+        self._url = url
+        self._connect_timeout_s = connect_timeout_s
+        self._known: dict[Address, ServerAt] = {}
+        self._by_slot: list[ServerAt | None] = [None] * SLOTS
+        self._servers: tuple[ServerAt, ...] = ()
+        self._may_know: list[Address] = list(url.addresses)
+        """Who can be asked for the map, the likeliest to answer first."""
+        self._connection: redis.asyncio.Connection | None = None
+        self._connected_to: Address = url.addresses[0]
+        self._doubted = asyncio.Event()
+        self._watchers: list[Callable[[], None]] = []
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def servers(self) -> tuple[ServerAt, ...]:
+        """The primaries that have slots (Topology)."""
+        return self._servers
+
+    def server_of(self, room_id: str) -> ServerAt | None:
+        """Who has the room now (Topology)."""
+        return self._by_slot[crc_hqx(room_id.encode(), 0) % SLOTS]
+
+    def server_at(self, address: Address) -> ServerAt:
+        """The server at an address, perhaps one that has no slot yet."""
+        server = self._known.get(address)
+        if server is None:
+            server = self._known[address] = server_in_cluster(self._url, address)
+        return server
+
+    def doubt(self) -> None:
+        """Read the map soon (Topology)."""
+        self._doubted.set()
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` whenever slots have moved (Topology)."""
+        self._watchers.append(on_change)
+
+    def learn(self, slot: int, address: Address) -> None:
+        """Take a server's word that a slot is at another one."""
+        server = self.server_at(address)
+        if self._by_slot[slot] is not server:
+            by_slot = self._by_slot.copy()
+            by_slot[slot] = server
+            self._take(by_slot)
+        self.doubt()
+
+    async def open(self) -> None:
+        """Read the map (Topology).
+
+        Raises:
+            StoreError: None of the servers in the URL gives one.
+        """
+        await self._look()
+        if not self._servers:
+            await self._drop_connection()
+            raise StoreError("the cluster has no slots assigned; create it with redis-cli")
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def close(self) -> None:
+        """Read the map no more (Topology)."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._drop_connection()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._doubted.wait()
+            except TimeoutError:
+                pass
+            self._doubted.clear()
+            try:
+                await self._look()
+            except StoreError as exc:
+                log.debug("no server of the cluster gives its map: %s", exc)
+            except Exception:
+                log.exception("reading the cluster's map failed in a way that is a bug")
+
+    async def _look(self) -> None:
+        """Read the map from whoever gives it.
+
+        Raises:
+            StoreError: Nobody does.
+        """
+        failure: Exception = StoreError("no server is known")
+        for address in dict.fromkeys((self._connected_to, *self._may_know, *self._url.addresses)):
+            try:
+                reply = await self._ask_for_map(address)
+            except (OSError, redis.exceptions.RedisError, StoreError) as exc:
+                failure = exc
+                await self._drop_connection()
+            else:
+                self._read(reply)
+                return
+        raise StoreError(explain(failure)) from failure
+
+    async def _ask_for_map(self, address: Address) -> Any:
+        async with asyncio.timeout(min(ANSWER_S, self._connect_timeout_s)):
+            if self._connection is None or address != self._connected_to:
+                await self._drop_connection()
+                self._connection = await self.server_at(address).connect()
+                self._connected_to = address
+            return await ask(self._connection, "CLUSTER", "SLOTS")
+
+    async def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    def _read(self, ranges: Iterable[Any]) -> None:
+        """Take CLUSTER SLOTS' reply: {{first, last, {host, port, id}, replicas...}, ...}."""
+        by_slot: list[ServerAt | None] = [None] * SLOTS
+        may_know: list[Address] = []
+        for first, last, *nodes in ranges:
+            addresses = [self._address(node) for node in nodes]
+            may_know += addresses
+            by_slot[first : last + 1] = [self.server_at(addresses[0])] * (last + 1 - first)
+        random.shuffle(may_know)  # so that not all instances ask the same one
+        self._may_know = may_know
+        if by_slot != self._by_slot:
+            self._take(by_slot)
+
+    def _address(self, node: list[Any]) -> Address:
+        host, port = node[0], node[1]
+        # A server that does not know its own name or address gives none: it is the one we asked.
+        return (host or b"").decode() or self._connected_to[0], int(port)
+
+    def _take(self, by_slot: list[ServerAt | None]) -> None:
+        self._by_slot = by_slot
+        before = self._servers
+        self._servers = tuple(dict.fromkeys(server for server in by_slot if server is not None))
+        if before and set(before) != set(self._servers):
+            names = ", ".join(server.name for server in self._servers) or "none"
+            log.warning("the cluster's primaries are now %s", names)
+        for on_change in self._watchers:
+            on_change()
+
+
+def redirection(error: str) -> tuple[int, Address] | None:
+    """The slot and the server that a `MOVED` or `ASK` error names; None if it names none."""
+    _, slot, where = error.split(" ", 2)
+    host, _, port = where.strip().rpartition(":")
+    return (int(slot), (host.strip("[]"), int(port))) if host else None

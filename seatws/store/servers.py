@@ -1,0 +1,136 @@
+"""How to get a connection to a Redis server, opened and ready for its first command."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import redis.asyncio
+import redis.exceptions
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from seatws.errors import StoreError
+from seatws.redis_url import Address, RedisUrl, shown
+
+SENTINEL_S = 0.5
+"""How long one Sentinel may take: with all of them asked in turn, a dead one costs little."""
+
+
+class Server(Protocol):
+    """A server that holds rooms, or what leads to it."""
+
+    name: str
+    """For logs: `host:port` where there are several, else `""`."""
+
+    async def connect(self) -> redis.asyncio.Connection:
+        """Open a connection. Who calls sets a limit to the time.
+
+        Raises:
+            StoreError, OSError, redis.exceptions.RedisError: It can't be had.
+        """
+
+
+class ServerAt:
+    """The server at one URL of redis-py's form."""
+
+    def __init__(self, url: str, name: str = "") -> None:
+        self.name = name
+        self._url = url
+
+    async def connect(self) -> redis.asyncio.Connection:
+        """Open a connection (Server)."""
+        return await _opened(self._url)
+
+
+class SentinelPrimary:
+    """The primary, whichever server that is now, by what the Sentinels say."""
+
+    name = ""
+
+    def __init__(self, url: RedisUrl) -> None:
+        self._url = url
+
+    async def connect(self) -> redis.asyncio.Connection:
+        """Ask for the primary, and open a connection to it (Server)."""
+        connection = await _opened(self._url.of_server(await self._primary()))
+        try:
+            role = await ask(connection, "ROLE")
+            if role[0] != b"master":  # the Sentinels know it sooner than the server itself
+                raise StoreError("the server that the Sentinels name is no primary yet")
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _primary(self) -> Address:
+        sentinel = Sentinel([])  # type: ignore[no-untyped-call]
+        sentinel.sentinels = [
+            redis.asyncio.Redis.from_url(
+                self._url.of_sentinel(address),
+                socket_connect_timeout=SENTINEL_S,
+                socket_timeout=SENTINEL_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+            for address in self._url.addresses
+        ]
+        try:
+            host, port = await sentinel.discover_master(self._url.name)
+        except redis.exceptions.ConnectionError as exc:  # its text may hold a URL
+            if isinstance(exc, redis.exceptions.AuthenticationError):
+                raise
+            raise StoreError(f"no Sentinel knows a primary {self._url.name!r}") from exc
+        finally:
+            await sentinel.aclose()
+        return str(host), int(port)
+
+
+async def ask(connection: redis.asyncio.Connection, *command: str | bytes) -> Any:
+    """Say one command on a connection that redis-py drives, and wait for the answer.
+
+    Raises:
+        redis.exceptions.RedisError: Redis refused, or went away.
+    """
+    await connection.send_command(*command)
+    return await connection.read_response()
+
+
+def server_in_cluster(url: RedisUrl, address: Address) -> ServerAt:
+    """One of a cluster's servers."""
+    return ServerAt(url.of_server(address), shown(address))
+
+
+async def _opened(url: str) -> redis.asyncio.Connection:
+    try:
+        pool: redis.asyncio.ConnectionPool = redis.asyncio.ConnectionPool.from_url(
+            url,
+            client_name="seatws",
+            retry=Retry(NoBackoff(), 0),  # who keeps the connection tries again, at its own pace
+        )
+        # Whatever the URL's options say: replies, pub/sub too, have one shape everywhere.
+        pool.connection_kwargs |= {"protocol": 2, "decode_responses": False}
+        connection: redis.asyncio.Connection = pool.make_connection()  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError) as exc:
+        raise StoreError("it has an option that redis-py does not take") from exc
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
+
+
+_REFUSALS = ("username-password", "AUTH", "WRONGPASS", "NOAUTH", "Authentication")
+"""How Redis and redis-py begin, or say within, that a user or a password is not right."""
+
+
+def explain(exc: Exception) -> str:
+    """What kept us from Redis, in words that hold no secret."""
+    text = str(exc)
+    if any(word in text for word in _REFUSALS):
+        return "it refused the user or the password"
+    if isinstance(exc, TimeoutError | redis.exceptions.TimeoutError):
+        return "it did not answer in time"
+    if isinstance(exc, redis.exceptions.ConnectionError | OSError):
+        return text or type(exc).__name__
+    return f"it answered {text[:120]!r}"
