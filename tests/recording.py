@@ -179,9 +179,8 @@ class Elsewhere:
 
     def _apply(self, *operation: str | int, hold_ms: int, told: bool) -> bytes:
         channel = self.keys.channel if told else self.keys.channel + ":nowhere"
-        rules = (self.ORIGIN, hold_ms, 0, 3_600_000, unique("epoch"))
-        keys = (*self.keys[:4], channel)
-        answer = self.redis.execute_command("EVAL", APPLY, 5, *keys, "PUBLISH", *rules, *operation)
+        rules = ("PUBLISH", channel, self.ORIGIN, hold_ms, 0, 3_600_000, unique("epoch"))
+        answer = self.redis.execute_command("EVAL", APPLY, 4, *self.keys[:4], *rules, *operation)
         event: bytes = answer[0]
         assert event, "nothing changed"
         return event

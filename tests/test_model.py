@@ -77,6 +77,8 @@ class Model:
 
     def call(self, now_ms: int, rules: Holds, operations: list[Select | Release]) -> list[Outcome]:
         self.changes = []
+        is_fresh = self.rev == 0
+        deadlines = [hold.deadline_ms for hold in self.holds.values()]
         due = [seat for seat, hold in self.holds.items() if hold.deadline_ms <= now_ms]
         for seat in sorted(due, key=lambda seat: (self.holds[seat].deadline_ms, seat)):
             self._end("expired", seat)
@@ -86,12 +88,12 @@ class Model:
             else self._release(operation)
             for operation in operations
         ]
-        if any(change.kind == "selected" for change in self.changes):
-            last = max(
-                (hold.deadline_ms for hold in self.holds.values()),
-                default=now_ms + rules.seconds * 1000,
-            )
-            self.gone_at = last + rules.keep_seconds * 1000
+        kept = {change.seat_id for change in self.changes if change.kind == "selected"}
+        if kept & self.holds.keys():
+            deadlines += [hold.deadline_ms for hold in self.holds.values()]
+            self.gone_at = max(deadlines) + rules.keep_seconds * 1000
+        elif is_fresh and self.changes:
+            self.gone_at = now_ms + (rules.seconds + rules.keep_seconds) * 1000
         return outcomes
 
     def _select(self, now_ms: int, rules: Holds, ask: Select) -> Outcome:

@@ -116,9 +116,9 @@ def _benchmark(program: str, url: str, calls: int) -> float:
         sha = client.script_load(APPLY.decode())
     port = url.rpartition(":")[2]
     keys = room_keys("seatws", "benchmark")
-    rules = ["PUBLISH", "benchmrk", "300000", "0", "3600000", "epoch"]
+    rules = ["PUBLISH", keys.channel, "benchmrk", "300000", "0", "3600000", "epoch"]
     operation = ["select", "client", "{}", "1", "seat__rand_int__"]
-    words = ["EVALSHA", str(sha), "5", *keys, *rules, *operation]
+    words = ["EVALSHA", str(sha), "4", *keys[:4], *rules, *operation]
     head = [program, "-p", port, "-c", str(CLIENTS), "-n", str(calls), "-r", "1000000000", "-q"]
     said = subprocess.run([*head, *words], stdout=subprocess.PIPE, text=True, check=True).stdout
     found = re.findall(r"([\d.]+) requests per second", said)

@@ -217,7 +217,8 @@ class HoldStore:
 
     def _make_head(self, room_id: str) -> Head:
         keys = room_keys(self._prefix, room_id)
-        return Head("EVALSHA", _APPLY_SHA, 5, *keys, self._publish, self.origin, *self._rules)
+        words = (*keys[:4], self._publish, keys.channel, self.origin, *self._rules)
+        return Head("EVALSHA", _APPLY_SHA, 4, *words)
 
     def _answered(self, commit: _Commit, reply: Reply | StoreError, is_safe: bool) -> None:
         if self._open.get(commit.room_id) is commit:  # lost before it was sent

@@ -4,19 +4,23 @@
 -- then applies the operations in order, each by the rules; then stores, then publishes what
 -- changed in one message. Called with no operation it only ends what is due.
 --
+-- All is read, then decided in memory, then written, each key's removals last: while a cluster
+-- moves the room's slot, a call on a key that is not there is an error, and in the middle of a
+-- script it would leave half of what was decided.
+--
 -- KEYS[1]  holds      hash  seat -> record               seatws:{room}:holds
 -- KEYS[2]  deadlines  zset  seat by deadline, Unix ms    seatws:{room}:deadlines
 -- KEYS[3]  owners     hash  client -> number of seats    seatws:{room}:owners
 -- KEYS[4]  meta       hash  epoch, rev                   seatws:{room}:meta
--- KEYS[5]  channel    pub/sub channel of the room        seatws:{room}:events
 --
 -- ARGV[1]  publish    PUBLISH, or SPUBLISH in a cluster
--- ARGV[2]  origin     who calls, 8 characters; stands before each published event
--- ARGV[3]  hold_ms    how long a new hold lasts
--- ARGV[4]  max_seats  seats a client may hold in the room; 0: any number
--- ARGV[5]  keep_ms    how long the keys outlive the last deadline
--- ARGV[6]  fresh      the epoch to begin if the room has none; never used before
--- ARGV[7]  ...        operations, one behind the other:
+-- ARGV[2]  channel    pub/sub channel of the room        seatws:{room}:events
+-- ARGV[3]  origin     who calls, 8 characters; stands before each published event
+-- ARGV[4]  hold_ms    how long a new hold lasts
+-- ARGV[5]  max_seats  seats a client may hold in the room; 0: any number
+-- ARGV[6]  keep_ms    how long the keys outlive the last deadline
+-- ARGV[7]  fresh      the epoch to begin if the room has none; never used before
+-- ARGV[8]  ...        operations, one behind the other:
 --                       "select"   client  user_info  n  seat_1 ... seat_n    all of them or none
 --                       "release"  client  seat
 --
@@ -30,17 +34,48 @@
 --   now_ms    Redis TIME, Unix milliseconds
 -- Called from seatws/store/holds.py: HoldStore
 
-local holds, deadlines, owners, meta, channel = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local publish, origin, fresh = ARGV[1], ARGV[2], ARGV[6]
-local hold_ms, max_seats, keep_ms = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local FIRST_OPERATION = 7
+local holds, deadlines, owners, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local publish, channel, origin, fresh = ARGV[1], ARGV[2], ARGV[3], ARGV[7]
+local hold_ms, max_seats, keep_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local FIRST_OPERATION = 8
+local AT_ONCE = 1000 -- words in one call: Lua unpacks no more than some thousands
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local known = redis.call('HMGET', meta, 'epoch', 'rev')
 local epoch, rev = known[1] or fresh, tonumber(known[2] or 0)
-local changes, new_deadline = {}, false
+local changes, repeated = {}, false
+
+-- What is read is kept, and changed in memory: a record, or false for a free seat; a client's
+-- number of seats. `was` and `had` have what Redis has, of all that changes.
+local records, was, numbers, had = {}, {}, {}, {}
+local touched = {} -- the seats of `was`, in order
+
+local function record_of(seat)
+    if records[seat] == nil then
+        records[seat] = redis.call('HGET', holds, seat)
+    end
+    return records[seat]
+end
+
+local function number_of(client)
+    if not numbers[client] then
+        numbers[client] = tonumber(redis.call('HGET', owners, client) or 0)
+    end
+    return numbers[client]
+end
+
+local function set(seat, record, client, more)
+    if was[seat] == nil then
+        was[seat] = record_of(seat)
+        touched[#touched + 1] = seat
+    end
+    records[seat] = record
+    had[client] = had[client] or number_of(client)
+    numbers[client] = number_of(client) + more
+    rev = rev + 1
+end
 
 local function owner_and_deadline(record)
     local deadline, client = string.match(record, '^(%d+) %d+ (%S+) ')
@@ -48,19 +83,14 @@ local function owner_and_deadline(record)
 end
 
 local function finish(kind, seat, client)
-    redis.call('HDEL', holds, seat)
-    redis.call('ZREM', deadlines, seat)
-    if redis.call('HINCRBY', owners, client, -1) <= 0 then
-        redis.call('HDEL', owners, client)
-    end
-    rev = rev + 1
+    set(seat, false, client, -1)
     changes[#changes + 1] = {rev, kind, seat, client}
 end
 
 local function select(client, user_info, seats)
     local taken, answer, free = {}, {}, 0
     for i, seat in ipairs(seats) do
-        local record = redis.call('HGET', holds, seat)
+        local record = record_of(seat)
         if not record then
             free = free + 1
             answer[i] = {seat, -1, now_ms + hold_ms}
@@ -76,30 +106,26 @@ local function select(client, user_info, seats)
         return {'taken', taken}
     end
     if free == 0 then
+        repeated = true
         return {'ok', answer}
     end
-    local held = tonumber(redis.call('HGET', owners, client) or 0)
-    if max_seats > 0 and held + free > max_seats then
+    if max_seats > 0 and number_of(client) + free > max_seats then
         return {'limit'}
     end
     for _, seat in ipairs(answer) do
         if seat[2] == -1 then
             local deadline = seat[3]
             local record = string.format('%d %d %s %s', deadline, now_ms, client, user_info)
-            redis.call('HSET', holds, seat[1], record)
-            redis.call('ZADD', deadlines, deadline, seat[1])
-            rev = rev + 1
+            set(seat[1], record, client, 1)
             seat[2] = rev
             changes[#changes + 1] = {rev, 'selected', seat[1], client, now_ms, deadline, user_info}
         end
     end
-    redis.call('HINCRBY', owners, client, free)
-    new_deadline = true
     return {'ok', answer}
 end
 
 local function release(client, seat)
-    local record = redis.call('HGET', holds, seat)
+    local record = record_of(seat)
     if not record or owner_and_deadline(record) ~= client then
         return {'not_holder'}
     end
@@ -108,7 +134,7 @@ local function release(client, seat)
 end
 
 for _, seat in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', now_ms)) do
-    finish('expired', seat, (owner_and_deadline(redis.call('HGET', holds, seat))))
+    finish('expired', seat, (owner_and_deadline(record_of(seat))))
 end
 
 local outcomes, at = {}, FIRST_OPERATION
@@ -126,19 +152,62 @@ while ARGV[at] do
     end
 end
 
+local function write(command, key, words)
+    for first = 1, #words, AT_ONCE do
+        redis.call(command, key, unpack(words, first, math.min(first + AT_ONCE - 1, #words)))
+    end
+end
+
 local event = ''
 if #changes > 0 then
+    local kept, kept_until, ended = {}, {}, {}
+    for _, seat in ipairs(touched) do
+        local record = records[seat]
+        if record then
+            local _, deadline = owner_and_deadline(record)
+            kept[#kept + 1], kept[#kept + 2] = seat, record
+            kept_until[#kept_until + 1], kept_until[#kept_until + 2] = deadline, seat
+        elseif was[seat] then
+            ended[#ended + 1] = seat
+        end
+    end
+    local counted, left = {}, {}
+    for client, before in pairs(had) do
+        if numbers[client] > 0 then
+            counted[#counted + 1], counted[#counted + 2] = client, numbers[client]
+        elseif before > 0 then
+            left[#left + 1] = client
+        end
+    end
+
+    if #kept == 0 then
+        -- Nothing to keep: then removals come first, which a Redis without memory does, too.
+        write('HDEL', holds, ended)
+        write('ZREM', deadlines, ended)
+        ended = {}
+    end
     redis.call('HSET', meta, 'epoch', epoch, 'rev', rev)
-    if new_deadline then
+    write('HSET', holds, kept)
+    write('ZADD', deadlines, kept_until)
+    write('HSET', owners, counted)
+    if #kept > 0 then
         -- All keys end at the same moment, so that no half of a room is ever left behind.
-        -- (Without a last one, the new hold was released again in this very call.)
-        local last = redis.call('ZREVRANGE', deadlines, 0, 0, 'WITHSCORES')
-        local gone_at = string.format('%d', tonumber(last[2] or now_ms + hold_ms) + keep_ms)
+        local last = redis.call('ZREVRANGE', deadlines, 0, 0, 'WITHSCORES')[2]
+        local gone_at = string.format('%d', tonumber(last) + keep_ms)
         for _, key in ipairs({holds, deadlines, owners, meta}) do
             redis.call('PEXPIREAT', key, gone_at)
         end
+    elseif not known[1] then
+        -- The room's first holds were released again in this very call.
+        redis.call('PEXPIREAT', meta, string.format('%d', now_ms + hold_ms + keep_ms))
     end
+    write('HDEL', holds, ended)
+    write('ZREM', deadlines, ended)
+    write('HDEL', owners, left)
     event = cmsgpack.pack({epoch, changes})
     redis.call(publish, channel, origin .. event)
+elseif repeated then
+    -- So that who waits for replicas (WAIT) waits for the hold, too, that another connection made.
+    redis.call('HSET', meta, 'rev', rev)
 end
 return {event, cmsgpack.pack(outcomes), now_ms}
