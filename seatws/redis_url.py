@@ -5,8 +5,8 @@
     redis+sentinel://password@host:port,host:port/name/db
     redis+cluster://password@host:port,host:port
 
-Options stand in the query, as redis-py takes them for one server (`?ssl_ca_certs=ca.pem`). Sentinels'
-own user and password stand there, too: `sentinel_username`, `sentinel_password`.
+Options stand in the query, as redis-py takes them for one server (`?ssl_ca_certs=ca.pem`). The
+own user and password of Sentinels stand there, too: `sentinel_username`, `sentinel_password`.
 """
 
 from __future__ import annotations

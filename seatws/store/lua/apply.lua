@@ -40,10 +40,11 @@ local hold_ms, max_seats, keep_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumb
 local FIRST_OPERATION = 8
 local AT_ONCE = 1000 -- words in one call: Lua unpacks no more than some thousands
 
-local time = redis.call('TIME')
+local call = redis.call
+local time = call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local known = redis.call('HMGET', meta, 'epoch', 'rev')
+local known = call('HMGET', meta, 'epoch', 'rev')
 local epoch, rev = known[1] or fresh, tonumber(known[2] or 0)
 local changes, repeated = {}, false
 
@@ -54,14 +55,14 @@ local touched = {} -- the seats of `was`, in order
 
 local function record_of(seat)
     if records[seat] == nil then
-        records[seat] = redis.call('HGET', holds, seat)
+        records[seat] = call('HGET', holds, seat)
     end
     return records[seat]
 end
 
 local function number_of(client)
     if not numbers[client] then
-        numbers[client] = tonumber(redis.call('HGET', owners, client) or 0)
+        numbers[client] = tonumber(call('HGET', owners, client) or 0)
     end
     return numbers[client]
 end
@@ -133,7 +134,7 @@ local function release(client, seat)
     return {'ok', {{seat, rev, 0}}}
 end
 
-for _, seat in ipairs(redis.call('ZRANGEBYSCORE', deadlines, '-inf', now_ms)) do
+for _, seat in ipairs(call('ZRANGEBYSCORE', deadlines, '-inf', now_ms)) do
     finish('expired', seat, (owner_and_deadline(record_of(seat))))
 end
 
@@ -153,8 +154,11 @@ while ARGV[at] do
 end
 
 local function write(command, key, words)
+    if #words <= AT_ONCE then
+        return #words > 0 and call(command, key, unpack(words))
+    end
     for first = 1, #words, AT_ONCE do
-        redis.call(command, key, unpack(words, first, math.min(first + AT_ONCE - 1, #words)))
+        call(command, key, unpack(words, first, math.min(first + AT_ONCE - 1, #words)))
     end
 end
 
@@ -186,28 +190,28 @@ if #changes > 0 then
         write('ZREM', deadlines, ended)
         ended = {}
     end
-    redis.call('HSET', meta, 'epoch', epoch, 'rev', rev)
+    call('HSET', meta, 'epoch', epoch, 'rev', rev)
     write('HSET', holds, kept)
     write('ZADD', deadlines, kept_until)
     write('HSET', owners, counted)
     if #kept > 0 then
         -- All keys end at the same moment, so that no half of a room is ever left behind.
-        local last = redis.call('ZREVRANGE', deadlines, 0, 0, 'WITHSCORES')[2]
+        local last = call('ZREVRANGE', deadlines, 0, 0, 'WITHSCORES')[2]
         local gone_at = string.format('%d', tonumber(last) + keep_ms)
         for _, key in ipairs({holds, deadlines, owners, meta}) do
-            redis.call('PEXPIREAT', key, gone_at)
+            call('PEXPIREAT', key, gone_at)
         end
     elseif not known[1] then
         -- The room's first holds were released again in this very call.
-        redis.call('PEXPIREAT', meta, string.format('%d', now_ms + hold_ms + keep_ms))
+        call('PEXPIREAT', meta, string.format('%d', now_ms + hold_ms + keep_ms))
     end
     write('HDEL', holds, ended)
     write('ZREM', deadlines, ended)
     write('HDEL', owners, left)
     event = cmsgpack.pack({epoch, changes})
-    redis.call(publish, channel, origin .. event)
+    call(publish, channel, origin .. event)
 elseif repeated then
     -- So that who waits for replicas (WAIT) waits for the hold, too, that another connection made.
-    redis.call('HSET', meta, 'rev', rev)
+    call('HSET', meta, 'rev', rev)
 end
 return {event, cmsgpack.pack(outcomes), now_ms}
