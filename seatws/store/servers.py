@@ -91,8 +91,16 @@ async def ask(connection: redis.asyncio.Connection, *command: str | bytes) -> An
     Raises:
         redis.exceptions.RedisError: Redis refused, or went away.
     """
-    await connection.send_command(*command)
+    try:
+        await connection.send_command(*command)
+    except RuntimeError as exc:
+        raise _closed() from exc
     return await connection.read_response()
+
+
+def _closed() -> redis.exceptions.ConnectionError:
+    """For uvloop's RuntimeError ("the handler is closed"): it saw the peer go before we wrote."""
+    return redis.exceptions.ConnectionError("the connection was closed")
 
 
 def server_in_cluster(url: RedisUrl, address: Address) -> ServerAt:
@@ -114,6 +122,9 @@ async def _opened(url: str) -> redis.asyncio.Connection:
         raise StoreError("it has an option that redis-py does not take") from exc
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
+    except RuntimeError as exc:
+        await connection.disconnect(nowait=True)
+        raise _closed() from exc
     except BaseException:
         await connection.disconnect(nowait=True)
         raise
