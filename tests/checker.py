@@ -125,7 +125,12 @@ class _View:
 
 
 def check(
-    history: Sequence[Entry], room_id: str, redis: Mapping[str, str], lives: Sequence[str] = ()
+    history: Sequence[Entry],
+    room_id: str,
+    redis: Mapping[str, str],
+    lives: Sequence[str] = (),
+    *,
+    is_rollback: bool = False,
 ) -> list[Violation]:
     """Find every broken promise.
 
@@ -137,8 +142,9 @@ def check(
             a `closed` are held against it.
         lives: When the room's data was lost, if it was: moments on Redis's clock as on the wire, at
             which no instance knew the old data any more and none the new.
+        is_rollback: Not all data was lost then, but the latest changes, if any.
     """
-    judge = _Judge(room_id, lives)
+    judge = _Judge(room_id, lives, is_rollback)
     for at, entry in enumerate(history):
         judge.read(at, entry)
     for life in judge.lives:
@@ -149,8 +155,9 @@ def check(
 
 
 class _Judge:
-    def __init__(self, room_id: str, lives: Sequence[str]) -> None:
+    def __init__(self, room_id: str, lives: Sequence[str], is_rollback: bool) -> None:
         self.found: list[Violation] = []
+        self._is_rollback = is_rollback
         self.lives = [_Life() for _ in range(len(lives) + 1)]
         self._room_id = room_id
         self._began = lives
@@ -286,8 +293,13 @@ class _Judge:
             was, now = before.get(seat), after.get(seat)
             ended = was is None or was == now or ("release", was.client, seat) in self._unseen
             begun = now is None or was == now or ("select", now.client, seat) in self._unseen
+            begun = begun or (self._is_rollback and self._has_been(seat, now))
             if not (ended and begun):
                 self._blame("changed_unasked", f"{seat} was {was}, is {now}")
+
+    def _has_been(self, seat: str, held: Held | None) -> bool:
+        """Whether there was that hold, so that the loss of its end brings it back."""
+        return any((hold.seat, hold.held) == (seat, held) for _, hold in self._holds())
 
     # ------------------------------------------------------------ answers
 
@@ -317,7 +329,7 @@ class _Judge:
         ended_unseen = self._has_unseen and ("release", client_id, seat) in self._unseen
         if "rev" in message or ended_unseen or len(self.lives) > 1:
             return
-        if not any((hold.seat, hold.held) == (seat, held) for _, hold in self._holds()):
+        if not self._has_been(seat, held):
             self._blame("unknown_hold", f"{client_id} was answered {message}")
 
     def _judge_refusal(self, request: _Request, message: Message) -> None:

@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 import websockets.asyncio.client
@@ -155,6 +155,10 @@ class Instance:
     def start(self) -> Instance:
         """Start it on a free port, and wait until it listens."""
         self.launch("--port", str(self.port))
+        return self.started()
+
+    def started(self) -> Instance:
+        """Wait until it listens, after `launch`."""
         wait_until(self._listens)
         found = re.findall(r"listens on http://[^:]+:(\d+)", self.log)
         self.port = int(found[-1])
@@ -356,9 +360,16 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def holders_in_redis(valkey: Valkey, room_id: str) -> dict[str, str]:
+class HasRooms(Protocol):
+    """A Redis, of whatever shape, that tests may look into."""
+
+    def client(self) -> contextlib.AbstractContextManager[redis.Redis]:
+        """A client of its own."""
+
+
+def holders_in_redis(has_rooms: HasRooms, room_id: str) -> dict[str, str]:
     """What Redis says of a room: seat and holder."""
-    with valkey.client() as client:
+    with has_rooms.client() as client:
         records: dict[str, str] = client.hgetall(f"seatws:{{{room_id}}}:holds")
     return {seat: record.split(" ")[2] for seat, record in records.items()}
 

@@ -7,7 +7,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +136,7 @@ class Node:
         self._command = [program or get_binary_path(), conf, *["--sentinel"] * is_sentinel]
         self._process: subprocess.Popen[bytes] | None = None
         self._redis = self.client()
+        self._redis.response_callbacks.clear()  # a reply is what the server said
 
     @property
     def at(self) -> str:
@@ -172,7 +172,7 @@ class Node:
         """Start it."""
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, cwd=self.directory, stdout=log, stderr=log, preexec_fn=_die_with_us
+                self._command, cwd=self.directory, stdout=log, stderr=log
             )
 
     def answers(self) -> bool:
@@ -197,8 +197,8 @@ class Node:
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
     def client(self) -> Any:
-        """A client of its own; the replies' shapes are those of RESP2."""
-        client = redis.Redis(
+        """A client of its own."""
+        return redis.Redis(
             port=self.port,
             decode_responses=True,
             protocol=2,
@@ -206,8 +206,6 @@ class Node:
             socket_timeout=LIMIT_S,
             **self.access.client_options(),
         )
-        client.response_callbacks.clear()
-        return client
 
     def kill(self) -> None:
         """kill -9."""
@@ -244,11 +242,3 @@ def start_all(nodes: Iterable[Node]) -> None:
         node.launch()
     for node in nodes:
         wait_until(node.answers)
-
-
-def _die_with_us() -> None:
-    """On Linux: end with the process that started this one, however that ends (prctl(2))."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

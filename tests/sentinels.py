@@ -17,6 +17,10 @@ NOTICED_MS = 1000
 """After so long without an answer, a server is taken for dead."""
 
 
+_DEAF = {"disconnected", "s_down"}
+"""Flags of a sentinel that can't be asked for its vote."""
+
+
 class Sentinels:
     """Servers of which one is the primary, and those that see to it that there is one.
 
@@ -92,10 +96,14 @@ class Sentinels:
         """A client of the primary: for looking into rooms."""
         return self.primary.client()
 
-    def fail_over(self) -> Node:
-        """Let a replica take the living primary's place. Returns it."""
+    def fail_over(self, *, coordinated: bool = False) -> Node:
+        """Let a replica take the living primary's place. Returns it.
+
+        Args:
+            coordinated: The primary waits for the replica first, so that nothing is lost (Valkey).
+        """
         before = self.primary
-        self.sentinels[0].ask("SENTINEL", "FAILOVER", NAME)
+        self.sentinels[0].ask("SENTINEL", "FAILOVER", NAME, *["COORDINATED"] * coordinated)
         return self.until_replaced(before)
 
     def until_replaced(self, before: Node) -> Node:
@@ -114,12 +122,13 @@ class Sentinels:
 
     def _sees_all_well(self, sentinel: Node) -> bool:
         primary = _fields(sentinel.ask("SENTINEL", "MASTER", NAME))
-        others = sum(one.runs for one in self.sentinels) - 1
+        others = [_fields(one) for one in sentinel.ask("SENTINEL", "SENTINELS", NAME)]
+        connected = [one for one in others if not _DEAF & set(one["flags"].split(","))]
         replicas = [_fields(one) for one in sentinel.ask("SENTINEL", "REPLICAS", NAME)]
         alive = [one for one in replicas if one["flags"] == "slave"]
         return (
             primary["flags"] == "master"
-            and int(primary["num-other-sentinels"]) >= others
+            and len(connected) == sum(one.runs for one in self.sentinels) - 1
             and len(alive) == len(self.running) - 1
         )
 

@@ -20,9 +20,9 @@ from tests.checker import Entry, check
 from tests.harness import (
     LIMIT_S,
     Client,
+    HasRooms,
     Instance,
     Message,
-    Valkey,
     holders_in_redis,
     unique,
     wait_until_async,
@@ -55,9 +55,16 @@ class History:
         """The longest that an answer took."""
         self.connections = 0
 
-    def judge(self, room_id: str, redis: dict[str, str], lives: Sequence[str] = ()) -> None:
+    def judge(
+        self,
+        room_id: str,
+        redis: dict[str, str],
+        lives: Sequence[str] = (),
+        *,
+        is_rollback: bool = False,
+    ) -> None:
         """Fail if a promise was broken; for the arguments see `check`."""
-        broken = check(self.entries, room_id, redis, lives)
+        broken = check(self.entries, room_id, redis, lives, is_rollback=is_rollback)
         assert not broken, "\n".join(f"{rule}: {what}" for rule, what in broken[:10])
 
     def count(self, code: str) -> int:
@@ -224,12 +231,12 @@ class Traffic:
         """Wait until every client has been told `store_unavailable`, from now on."""
         await self._each_counts(self._refused)
 
-    async def settle(self, valkey: Valkey) -> dict[str, str]:
+    async def settle(self, has_rooms: HasRooms) -> dict[str, str]:
         """Let all clients rest, and wait until every one's map is what Redis has. Returns that."""
         self._going.clear()
         await self._until(lambda: len(self._resting) == self.clients)
-        await self._until(lambda: self._all_see(holders_in_redis(valkey, self.room_id)))
-        return holders_in_redis(valkey, self.room_id)
+        await self._until(lambda: self._all_see(holders_in_redis(has_rooms, self.room_id)))
+        return holders_in_redis(has_rooms, self.room_id)
 
     def go_on(self) -> None:
         """End the rest."""

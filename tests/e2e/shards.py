@@ -1,0 +1,120 @@
+"""Traffic in many rooms at once, over all shards of a cluster, and what is asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from tests.e2e.traffic import History, Traffic
+from tests.fetch import fetch
+from tests.harness import HasRooms, Instance
+
+ANSWER_S = 3.0
+"""The longest that a client waits for an answer, whatever Redis does (PROTOCOL section 4)."""
+RIGHT_S = 5.0
+"""How soon every viewer is right again once there is a primary."""
+NOTICED_S = 5.0
+"""How soon `/health` says 503 when Redis is away (PROTOCOL section 4)."""
+UNDISTURBED_S = 1.0
+"""The longest that an answer takes where nothing has happened, on a machine that has much to do."""
+
+
+class Load:
+    """Traffic in several rooms, each with its clients.
+
+    An async context manager: entered, it flows.
+
+    Args:
+        rooms: Their names.
+        instances: Where the clients connect.
+        chance: What decides.
+        has: Where a room's data is, for looking into it.
+        clients: In each room.
+    """
+
+    def __init__(
+        self,
+        rooms: Sequence[str],
+        instances: Sequence[Instance],
+        chance: random.Random,
+        has: Callable[[str], HasRooms],
+        clients: int = 4,
+    ) -> None:
+        self.traffic = [Traffic(room, instances, chance, clients) for room in rooms]
+        self.clients = len(rooms) * clients
+        self._has = has
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.gather(*(self._stack.enter_async_context(one) for one in self.traffic))
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def histories(self) -> list[History]:
+        """Of each room."""
+        return [one.history for one in self.traffic]
+
+    async def flows(self) -> None:
+        """Wait until every client has got something done, from now on."""
+        await asyncio.gather(*(one.flows() for one in self.traffic))
+
+    async def is_refused(self) -> None:
+        """Wait until every client has been told `store_unavailable`, from now on."""
+        await asyncio.gather(*(one.is_refused() for one in self.traffic))
+
+    async def settle(self) -> dict[str, dict[str, str]]:
+        """Let all clients rest, and wait until every one's map is what Redis has. Returns that."""
+        settled = await asyncio.gather(
+            *(one.settle(self._has(one.room_id)) for one in self.traffic)
+        )
+        return {one.room_id: holders for one, holders in zip(self.traffic, settled, strict=True)}
+
+    async def is_right(self) -> None:
+        """There is a primary since this moment: wait until all is well, which must be soon."""
+        async with asyncio.timeout(RIGHT_S):
+            await self.flows()
+            await self.settle()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """End the rest."""
+        for one in self.traffic:
+            one.go_on()
+
+    async def judge(self, cuts: Sequence[str] = ()) -> None:
+        """Let it come to rest, and fail if a promise was broken or an answer was late.
+
+        Args:
+            cuts: When a primary was lost together with the latest of what it had acknowledged.
+        """
+        for room_id, holders in (await self.settle()).items():
+            (history,) = (one.history for one in self.traffic if one.room_id == room_id)
+            history.judge(room_id, holders, cuts, is_rollback=bool(cuts))
+            assert history.slowest_s <= ANSWER_S
+            assert history.closed() == 0
+
+    def refusals(self) -> int:
+        """How often `store_unavailable` was said."""
+        return sum(history.count("store_unavailable") for history in self.histories)
+
+    def maps(self) -> int:
+        """How many maps were sent."""
+        return sum(history.maps() for history in self.histories)
+
+    def was_undisturbed(self) -> bool:
+        """Whether nobody noticed anything: no refusal, no map but the first, no late answer."""
+        slowest_s = max(history.slowest_s for history in self.histories)
+        return (self.refusals(), self.maps()) == (0, self.clients) and slowest_s < UNDISTURBED_S
+
+
+async def until_health_says(code: int, instances: Sequence[Instance]) -> None:
+    """Wait until it does, everywhere."""
+    for instance in instances:
+        while (await fetch(f"{instance.http}/health")).code != code:  # noqa: ASYNC110  # no Event
+            await asyncio.sleep(0.01)
