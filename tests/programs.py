@@ -18,7 +18,6 @@ SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Where servers are; not everybody's PATH has it."""
 
 _PACKAGES = {
-    "nginx": "nginx-light",
     "promtool": "prometheus",
 }
 """Debian's names where they are not the program's own."""

@@ -1,0 +1,170 @@
+"""A real nginx and a real HAProxy before instances, with the configurations that are shipped.
+
+Only addresses, ports and paths are put in place of the shipped ones, and what only root may say is
+left out where somebody else runs the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from tests.harness import LIMIT_S, ROOT, Instance, free_port, unique, wait_until
+from tests.programs import program
+
+SHIPPED_PORTS = (8001, 8002, 8003)
+"""Where the shipped configurations expect the instances."""
+
+
+class Balancer(ABC):
+    """One of them, as a process of its own; clients use it as they would an instance.
+
+    Args:
+        directory: For its configuration, logs and sockets; its path must be short.
+        instances: As many as the configuration has, in its order. Their ports must stand.
+        certificate: A directory with a certificate and its key, as the configuration names them:
+            what is commented out for TLS is then used.
+    """
+
+    name: ClassVar[str]
+    shipped: ClassVar[Path]
+
+    def __init__(
+        self, directory: Path, instances: Sequence[Instance], certificate: Path | None = None
+    ) -> None:
+        self.directory = directory / unique(self.name)
+        self.directory.mkdir(mode=0o755)
+        directory.chmod(0o755)  # its workers are somebody else
+        self.port = free_port()
+        self.tls_port = free_port() if certificate else 0
+        self.conf = self.directory / self.shipped.name
+        self.conf.write_text(self._adapted(self.shipped.read_text(), instances, certificate))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where WebSockets connect."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def http(self) -> str:
+        """Where HTTP asks."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """All that it has written."""
+        files = sorted(self.directory.glob("*.log"))
+        return "".join(file.read_text(errors="replace") for file in files)
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        with (self.directory / "output.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [program(self.name), *self._arguments()],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        wait_until(self._listens)
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(LIMIT_S)
+            self._process = None
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def _adapted(self, text: str, instances: Sequence[Instance], certificate: Path | None) -> str:
+        assert len(instances) == len(SHIPPED_PORTS)
+        if certificate:
+            text = replaced(text, r"^( *)#(?=[^ \n#])", r"\1")  # "# " is prose, "#word" a setting
+            text = replaced(text, r"/etc/ssl/seatws", str(certificate))
+        for shipped, instance in zip(SHIPPED_PORTS, instances, strict=True):
+            text = replaced(text, rf"\b127\.0\.0\.1:{shipped}\b", f"127.0.0.1:{instance.port}")
+        return self._at_home(text)
+
+    @abstractmethod
+    def _arguments(self) -> list[str]:
+        """What starts it in the foreground."""
+
+    @abstractmethod
+    def _at_home(self, text: str) -> str:
+        """The configuration with ports and paths of our own."""
+
+
+class Nginx(Balancer):
+    """nginx."""
+
+    name = "nginx"
+    shipped = ROOT / "conf/nginx/seatws.conf"
+
+    def _arguments(self) -> list[str]:
+        return ["-p", f"{self.directory}", "-c", f"{self.conf}", "-g", "daemon off;"]
+
+    def _at_home(self, text: str) -> str:
+        text = replaced(text, r"/var/log/nginx/", f"{self.directory}/")
+        text = replaced(text, r"/run/nginx\.pid", f"{self.directory}/nginx.pid")
+        text = replaced(text, r"listen 80\b", f"listen 127.0.0.1:{self.port}")
+        text = replaced(text, r"listen \[::\]:80 .*\n", "\n")
+        if self.tls_port:
+            text = replaced(text, r"listen 443\b", f"listen 127.0.0.1:{self.tls_port}")
+            text = replaced(text, r"listen \[::\]:443 .*\n", "\n")
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        paths = "".join(f"{kind}_temp_path {self.directory}/{kind};\n" for kind in kinds)
+        return replaced(text, r"^http \{\n", f"http {{\n{paths}")
+
+
+class HAProxy(Balancer):
+    """HAProxy."""
+
+    name = "haproxy"
+    shipped = ROOT / "conf/haproxy/haproxy.cfg"
+
+    def _arguments(self) -> list[str]:
+        return ["-db", "-f", f"{self.conf}"]
+
+    def command(self, line: str) -> str:
+        """Say something to its socket for operators; its answer."""
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.connect(f"{self.directory}/seatws.sock")
+            admin.sendall(f"{line}\n".encode())
+            return b"".join(iter(lambda: admin.recv(65536), b"")).decode()
+
+    def _at_home(self, text: str) -> str:
+        text = replaced(text, r"/run/haproxy/", f"{self.directory}/")
+        text = replaced(text, r"/var/lib/haproxy$", f"{self.directory}")
+        if os.geteuid() != 0:
+            text = replaced(text, r"^ *(user|group|chroot) .*\n", "")
+        text = replaced(text, r"bind :80,\[::\]:80 v6only", f"bind 127.0.0.1:{self.port}")
+        if self.tls_port:
+            there = f"bind 127.0.0.1:{self.tls_port}"
+            text = replaced(text, r"bind :443,\[::\]:443 v6only", there)
+        return text
+
+
+BALANCERS: tuple[type[Balancer], ...] = (Nginx, HAProxy)
+
+
+def replaced(text: str, pattern: str, by: str) -> str:
+    """The text with each match replaced; there must be one."""
+    text, count = re.subn(pattern, by, text, flags=re.MULTILINE)
+    assert count, f"the configuration has no {pattern}"
+    return text
+
