@@ -167,4 +167,3 @@ def replaced(text: str, pattern: str, by: str) -> str:
     text, count = re.subn(pattern, by, text, flags=re.MULTILINE)
     assert count, f"the configuration has no {pattern}"
     return text
-
