@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
@@ -34,7 +33,7 @@ from seatws.web.http import (
     SelectionsHandler,
     StatsHandler,
 )
-from seatws.web.listener import Listener
+from seatws.web.listener import Listener, Server
 from seatws.web.origins import Origins
 from seatws.web.page import CLIENT, STATIC, PageHandler
 from seatws.web.problems import NotFoundHandler
@@ -98,6 +97,8 @@ class App:
             listener.close()
         if self._api is not None:
             self._api.is_draining.set()
+        for listener in self._listeners:
+            listener.let_go()
         if self._sockets is not None:
             await self._sockets.drain(self.config.server.drain_seconds)
         if self._api is not None:
@@ -181,7 +182,7 @@ class App:
             log_function=logs.log_request,
             origins=origins,
         )
-        server = HTTPServer(
+        server = Server(
             application,
             xheaders=self.config.server.xheaders,
             max_body_size=MAX_BODY_BYTES,

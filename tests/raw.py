@@ -119,8 +119,16 @@ class RawSocket:
             "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
         }
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}
-        lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
+        self.ask(path, {name: value for name, value in fields.items() if value is not None})
+        return await self.answer()
+
+    def ask(self, path: str, fields: dict[str, str]) -> None:
+        """Send a GET with these headers."""
+        lines = [f"{name}: {value}" for name, value in fields.items()]
         self.writer.write("\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode())
+
+    async def answer(self) -> bytes:
+        """Read an answer; fills `status` and `headers`. Returns its body."""
         async with asyncio.timeout(LIMIT_S):
             answer = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             status, *fields_back = answer.splitlines()[:-1]

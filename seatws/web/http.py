@@ -129,13 +129,14 @@ class HealthHandler(_Handler):
     """`GET /health`: whether this instance can serve."""
 
     def get(self) -> None:
-        """200 when Redis can be reached, else 503."""
+        """200 when Redis can be reached and it is not on its way down, else 503."""
         hub = self.api.hub
-        if not hub.is_up:
+        is_healthy = hub.is_up and not self.api.is_draining.is_set()
+        if not is_healthy:
             self.set_status(503)
         self.send_json(
             {
-                "status": "healthy" if hub.is_up else "unhealthy",
+                "status": "healthy" if is_healthy else "unhealthy",
                 "service": "websocket",
                 "active_connections": len(self.api.sockets),
                 "active_rooms": hub.active_rooms,

@@ -13,9 +13,11 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 from tornado.iostream import IOStream
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,45 @@ COMPLAIN_AGAIN_S: Final = 10.0
 _USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+class Server(HTTPServer):
+    """Tornado's, which can also let go of the connections that balancers keep for later."""
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        """Set it up (Tornado calls it with the constructor's arguments)."""
+        super().initialize(*args, **kwargs)
+        self._requests: dict[HTTP1ServerConnection, int] = {}
+        """Of each connection: how many it has had, the one counted that it waits for."""
+        self._lets_go = False
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        """Tornado calls it when a connection is ready for a request, its first or the next."""
+        assert isinstance(server_conn, HTTP1ServerConnection)  # noqa: S101  Tornado has no other
+        count = self._requests[server_conn] = self._requests.get(server_conn, 0) + 1
+        if count > 1 and self._lets_go:
+            server_conn.stream.close()
+        return super().start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        """Tornado calls it when a connection is gone, or has become a WebSocket."""
+        assert isinstance(server_conn, HTTP1ServerConnection)  # noqa: S101
+        del self._requests[server_conn]
+        super().on_close(server_conn)
+
+    def let_go(self) -> None:
+        """End each connection that has had a request, at once or when that is answered.
+
+        Else a balancer would send newcomers on them. A connection that has not had its first
+        request yet still gets it answered.
+        """
+        self._lets_go = True
+        self.conn_params.no_keep_alive = True  # the last answer on a connection says so
+        for connection, count in list(self._requests.items()):
+            if count > 1 and connection.stream.reading():  # it reads: nothing is being answered
+                connection.stream.close()
+
+
 class Listener:
     """Accepts on listening sockets, which it owns, until it is closed.
 
@@ -39,7 +80,7 @@ class Listener:
         sockets: Bound and listening.
     """
 
-    def __init__(self, server: HTTPServer, sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, server: Server, sockets: Sequence[socket.socket]) -> None:
         self._server = server
         self._sockets = tuple(sockets)
         self._loop = asyncio.get_running_loop()
@@ -57,6 +98,10 @@ class Listener:
             if sock.fileno() >= 0:
                 self._loop.remove_reader(sock)
                 sock.close()
+
+    def let_go(self) -> None:
+        """Once closed: end the HTTP connections that wait for another request, and keep no more."""
+        self._server.let_go()
 
     async def close_all_connections(self) -> None:
         """End the HTTP connections that are left, once it is closed."""

@@ -179,6 +179,58 @@ async def test_http_requests_in_flight_are_answered(start: Starter, own_valkey: 
     assert await exit_code(server) == 0
 
 
+async def status_of(raw: RawSocket, path: str) -> int:
+    """Ask on a connection that is kept, and read all of the answer."""
+    raw.ask(path, {"Host": "localhost"})
+    await raw.answer()
+    return raw.status
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_connections_that_a_balancer_keeps_are_let_go(start: Starter, valkey: Valkey) -> None:
+    """At once where nothing is asked, else with the answer: no newcomer is sent on them."""
+    server = start(valkey.url, **drain(300))
+    path = f"/room/{unique('room')}/selections"
+    async with (
+        Client.connect(server.url),  # so that the drain lasts
+        RawSocket.open(server) as idle,
+        RawSocket.open(server) as polling,
+    ):
+        assert await status_of(idle, "/health") == 200
+        assert await status_of(polling, path) == 200
+        known = {"Host": "localhost", "If-None-Match": polling.headers["etag"]}
+        polling.ask(f"{path}?wait=60", known)
+        await fetch(f"{server.http}/health")  # behind it, so the server has it
+        tell(server)
+        await stops_accepting(server)
+        async with asyncio.timeout(LIMIT_S):
+            assert await idle.reader.read() == b""
+        await polling.answer()
+        assert polling.status == 304
+        async with asyncio.timeout(LIMIT_S):
+            assert await polling.reader.read() == b""
+        assert server.process is not None
+        assert server.process.poll() is None
+        tell(server)  # a second time: at once
+    assert await exit_code(server) == 1
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_health_says_that_it_goes(start: Starter, valkey: Valkey) -> None:
+    """503, for a balancer whose connection stood before; the answer is the last one on it."""
+    server = start(valkey.url, **drain(300))
+    async with Client.connect(server.url), RawSocket.open(server) as balancer:
+        await fetch(f"{server.http}/health")  # behind it, so it has been accepted
+        tell(server)
+        await stops_accepting(server)
+        assert await status_of(balancer, "/health") == 503
+        assert balancer.headers["connection"] == "close"
+        async with asyncio.timeout(LIMIT_S):
+            assert await balancer.reader.read() == b""
+        tell(server)
+    assert await exit_code(server) == 1
+
+
 @pytest.mark.gen_test(timeout=60)
 async def test_a_redis_that_does_not_answer_keeps_nobody(
     start: Starter, own_valkey: Valkey
