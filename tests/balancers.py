@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from tests.fetch import fetch, json_of
 from tests.harness import LIMIT_S, ROOT, Instance, free_port, unique, wait_until
 from tests.programs import program
 
@@ -41,6 +45,7 @@ class Balancer(ABC):
         self.directory = directory / unique(self.name)
         self.directory.mkdir(mode=0o755)
         directory.chmod(0o755)  # its workers are somebody else
+        self.ports = [instance.port for instance in instances]
         self.port = free_port()
         self.tls_port = free_port() if certificate else 0
         self.conf = self.directory / self.shipped.name
@@ -82,6 +87,12 @@ class Balancer(ABC):
             self._process.wait(LIMIT_S)
             self._process = None
 
+    def _said(self, arguments: list[str]) -> str:
+        asked = [program(self.name), *arguments]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
     def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log
@@ -101,6 +112,14 @@ class Balancer(ABC):
         return self._at_home(text)
 
     @abstractmethod
+    def take_out(self, number: int) -> None:
+        """As an operator does: send nobody new to this instance, and leave its viewers there."""
+
+    @abstractmethod
+    def check(self) -> str:
+        """What it says of the configuration, which must be good."""
+
+    @abstractmethod
     def _arguments(self) -> list[str]:
         """What starts it in the foreground."""
 
@@ -114,6 +133,31 @@ class Nginx(Balancer):
 
     name = "nginx"
     shipped = ROOT / "conf/nginx/seatws.conf"
+
+    def take_out(self, number: int) -> None:
+        line = f"server 127.0.0.1:{self.ports[number]}"
+        self.conf.write_text(replaced(self.conf.read_text(), line, f"{line} down"))
+        assert self._process is not None
+        before = self._workers()
+        self._process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not before & self._listening())
+
+    def check(self) -> str:
+        return self._said(["-t", "-c", f"{self.conf}"])
+
+    def _workers(self) -> set[int]:
+        """Their process ids."""
+        assert self._process is not None
+        pid = self._process.pid
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+    def _listening(self) -> set[int]:
+        """The workers that take connections; those that are shutting down say so in their name."""
+        return {
+            pid
+            for pid in self._workers()
+            if b"shutting down" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        }
 
     def _arguments(self) -> list[str]:
         return ["-p", f"{self.directory}", "-c", f"{self.conf}", "-g", "daemon off;"]
@@ -136,6 +180,13 @@ class HAProxy(Balancer):
 
     name = "haproxy"
     shipped = ROOT / "conf/haproxy/haproxy.cfg"
+    names = ("one", "two", "three")
+
+    def take_out(self, number: int) -> None:
+        assert self.command(f"set server seatws/{self.names[number]} state drain").strip() == ""
+
+    def check(self) -> str:
+        return self._said(["-c", "-f", f"{self.conf}"])
 
     def _arguments(self) -> list[str]:
         return ["-db", "-f", f"{self.conf}"]
@@ -157,6 +208,36 @@ class HAProxy(Balancer):
             there = f"bind 127.0.0.1:{self.tls_port}"
             text = replaced(text, r"bind :443,\[::\]:443 v6only", there)
         return text
+
+
+@dataclass
+class Site:
+    """Instances, and a balancer before them."""
+
+    balancer: Balancer
+    instances: list[Instance]
+
+    async def connections(self) -> list[int]:
+        """How many WebSockets each instance has."""
+        return await connections_of(self.instances)
+
+
+async def connections_of(instances: Sequence[Instance]) -> list[int]:
+    """How many WebSockets each has."""
+    health = [json_of(await fetch(f"{one.http}/health")) for one in instances]
+    return [one["active_connections"] for one in health]
+
+
+def three_instances(directory: Path, redis_url: str, **settings: str) -> list[Instance]:
+    """Started, and believing their balancer."""
+    instances = [
+        Instance(
+            directory, redis_url, conf=ROOT / "conf", SEATWS_SERVER__XHEADERS="true", **settings
+        )
+        for _ in SHIPPED_PORTS
+    ]
+    with ThreadPoolExecutor() as together:
+        return list(together.map(Instance.start, instances))
 
 
 BALANCERS: tuple[type[Balancer], ...] = (Nginx, HAProxy)

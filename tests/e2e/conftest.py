@@ -1,4 +1,4 @@
-"""Fixtures: a cluster of six and three instances on it, for the tests that share them."""
+"""Fixtures: a cluster of six with three instances on it, and the balancers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.balancers import BALANCERS, Balancer
 from tests.clusters import Cluster
 from tests.harness import Instance
+from tests.programs import program
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +61,11 @@ def start_together(instances: Sequence[Instance]) -> Sequence[Instance]:
     for instance in instances:
         instance.started()
     return instances
+
+
+@pytest.fixture(scope="module", params=BALANCERS, ids=lambda kind: str(kind.name))
+def balancer_kind(request: pytest.FixtureRequest) -> type[Balancer]:
+    """Which balancer; skipped where it is not installed."""
+    kind: type[Balancer] = request.param
+    program(kind.name)
+    return kind

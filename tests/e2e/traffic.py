@@ -12,7 +12,7 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import websockets.exceptions
 
@@ -21,7 +21,6 @@ from tests.harness import (
     LIMIT_S,
     Client,
     HasRooms,
-    Instance,
     Message,
     holders_in_redis,
     unique,
@@ -33,6 +32,14 @@ THINKING_S = 0.1
 """The longest that a client of the traffic thinks between two requests."""
 REFUSALS = {"seat_taken", "not_holder", "limit_reached"}
 """What a request may be refused with that is in order itself."""
+
+
+class Place(Protocol):
+    """Where clients connect: an instance, or a balancer before several."""
+
+    @property
+    def url(self) -> str:
+        """For WebSockets."""
 
 
 class Lost(ConnectionError):
@@ -190,21 +197,23 @@ class RecordedClient(Client):
 
 
 class Traffic:
-    """Clients of one room, over several instances, who select and release until they are to rest.
+    """Clients of one room, over several places, who select and release until they are to rest.
 
     An async context manager: entered, it flows.
     """
 
     def __init__(
-        self, room_id: str, instances: Sequence[Instance], chance: random.Random, clients: int = 12
+        self, room_id: str, places: Sequence[Place], chance: random.Random, clients: int = 12
     ) -> None:
         self.room_id = room_id
         self.clients = clients
         self.history = History()
         self.viewers: dict[int, RecordedClient] = {}
         """Who is connected and in the room."""
+        self.turned_away: list[Exception] = []
+        """Why connections did not come to be."""
         self._seats = [f"A{number}" for number in range(clients)]
-        self._instances = instances
+        self._places = places
         self._chances = [random.Random(chance.random()) for _ in range(clients)]
         self._going = asyncio.Event()
         self._resting: set[int] = set()
@@ -262,7 +271,7 @@ class Traffic:
         client_id, chance = unique("client"), self._chances[number]
         turn, backoff_s = number, FIRST_BACKOFF_S
         while True:
-            url = self._instances[turn % len(self._instances)].url
+            url = self._places[turn % len(self._places)].url
             try:
                 async with RecordedClient.recorded(self.history, url, client_id) as client:
                     await self._join(client)
@@ -272,8 +281,10 @@ class Traffic:
                         await self._rest_if_told(number, client)
                         await asyncio.sleep(chance.uniform(0, THINKING_S))
                         await self._act(number, client, chance)
-            except (OSError, websockets.exceptions.WebSocketException):
+            except (Lost, websockets.exceptions.ConnectionClosed):
                 pass
+            except (OSError, websockets.exceptions.WebSocketException) as failure:
+                self.turned_away.append(failure)
             finally:
                 self.viewers.pop(number, None)
             turn += 1
