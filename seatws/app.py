@@ -256,7 +256,8 @@ def _bind(section: str, address: str, port: int) -> list[socket.socket]:
 async def serve(config: Config, directory: Path, announce: Callable[[App], None]) -> None:
     """Run an instance until SIGTERM or SIGINT, then drain it. A second signal ends it at once.
 
-    SIGHUP reads the plugins' configuration anew.
+    SIGHUP reads the plugins' configuration and the log level anew; SIGUSR1 logs all there is, and
+    at the next time again what `log.level` says.
 
     Args:
         config: Checked settings.
@@ -269,6 +270,7 @@ async def serve(config: Config, directory: Path, announce: Callable[[App], None]
     app = App(config, directory)
     going = asyncio.Event()
     reloads: set[asyncio.Task[None]] = set()
+    level = logs.LevelSwitch(config.log.level)
     loop = asyncio.get_running_loop()
 
     def go(name: str) -> None:
@@ -280,10 +282,12 @@ async def serve(config: Config, directory: Path, announce: Callable[[App], None]
         going.set()
 
     def reload() -> None:
+        level.reload(directory)
         task = loop.create_task(app.reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
+    loop.add_signal_handler(signal.SIGUSR1, level.toggle)
     await app.start()
     try:
         for which in (signal.SIGTERM, signal.SIGINT):

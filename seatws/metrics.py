@@ -25,6 +25,7 @@ class Counts:
         self.rooms_read: Counter[str] = Counter()
         """Snapshots read, by cause."""
         self.slow_viewers = 0
+        self.mass_disconnections = 0
 
     def room_read(self, cause: str) -> None:
         """Count a snapshot."""

@@ -67,6 +67,8 @@ class ConnectRequest(msgspec.Struct, frozen=True, eq=False):
     address: str = ""
     token: str | None = None
     """Of an `auth` message. Then there are no headers, no query, no cookies, no subprotocols."""
+    request_id: str | None = None
+    """The HTTP request's id in our log and in its answer, or what the `auth` message has as its."""
 
     def __repr__(self) -> str:
         """Without what must not reach a log."""

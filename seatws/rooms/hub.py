@@ -10,6 +10,7 @@ from collections.abc import Callable
 from seatws.config import Config
 from seatws.errors import ClientError, LimitReached, StoreError
 from seatws.holds import Event, Outcome
+from seatws.logs import log_refusal
 from seatws.messages import (
     JoinRoom,
     LeaveRoom,
@@ -419,7 +420,9 @@ class Hub:
     ) -> None:
         """Answer a request with an error."""
         self._counts.refusals[error.code] += 1
-        self._tell_in_order(peer, command.room_id, 0, refusal_of(command, error))
+        answer = refusal_of(command, error)
+        log_refusal(peer.client_id, answer)
+        self._tell_in_order(peer, command.room_id, 0, answer)
 
     def _tell_in_order(self, peer: Peer, room_id: str, rev: int, message: Message) -> None:
         if viewer := peer.viewers.get(room_id):

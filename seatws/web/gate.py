@@ -27,7 +27,7 @@ from seatws.errors import (
     Unauthenticated,
 )
 from seatws.loader import Loaded, load_plugins, where
-from seatws.logs import loggable
+from seatws.logs import about, loggable
 from seatws.messages import wrong_id
 from seatws.plugins import Action, ConnectRequest, Identity, Plugin, Verdict
 from seatws.rules import one_line
@@ -147,10 +147,14 @@ class Gate:
             except NotAllowed as exc:
                 self._refuse_sign_in(loaded, request, exc.reason)
             except NotReady as exc:
-                log.warning("%s can't tell yet who is who: %s", loaded.use, exc)
+                extra = about(request.request_id)
+                log.warning("%s can't tell yet who is who: %s", loaded.use, exc, extra=extra)
                 raise
             except Exception as exc:
-                log.error("plugin %s failed in authenticate: %s", loaded.use, _words(exc))
+                extra = about(request.request_id)
+                log.error(
+                    "plugin %s failed in authenticate: %s", loaded.use, _words(exc), extra=extra
+                )
                 raise Unauthenticated("sign-in failed") from None
             if answer is None:
                 continue
@@ -169,24 +173,29 @@ class Gate:
         action: Action,
         room_id: str | None = None,
         seat_ids: Sequence[str] = (),
+        request_id: str | None = None,
     ) -> bool | Awaitable[bool]:
-        """Ask every plugin whether a client may do something: at once where none has to wait."""
+        """Ask every plugin whether a client may do something: at once where none has to wait.
+
+        A refusal's line in the log has `request_id`.
+        """
         allowed = True
         waiting: list[tuple[Loaded, Awaitable[Any]]] = []
         for loaded in self.judges:
             try:
                 verdict = loaded.plugin.may(identity, action, room_id, seat_ids)
             except Exception as exc:
-                log.error("plugin %s failed in may: %s", loaded.use, _words(exc))
+                extra = about(request_id)
+                log.error("plugin %s failed in may: %s", loaded.use, _words(exc), extra=extra)
                 allowed = False
                 continue
             if not isinstance(verdict, Verdict) and inspect.isawaitable(verdict):
                 waiting.append((loaded, verdict))
-            elif not self._allows(loaded, verdict, identity, action, room_id):
+            elif not self._allows(loaded, verdict, identity, action, room_id, request_id):
                 allowed = False
         if not waiting:
             return allowed
-        return self._later(waiting, allowed, identity, action, room_id, seat_ids)
+        return self._later(waiting, allowed, identity, action, room_id, seat_ids, request_id)
 
     def still_stands(self, identity: Identity | None) -> bool:
         """Whether an identity would be given today, or none is needed."""
@@ -296,23 +305,31 @@ class Gate:
         action: Action,
         room_id: str | None,
         seat_ids: Sequence[str],
+        request_id: str | None,
     ) -> bool:
         reloaded = self.reloaded
         answers = (self._wait(loaded, answer) for loaded, answer in waiting)
         verdicts = await asyncio.gather(*answers, return_exceptions=True)
         if reloaded is not self.reloaded:  # it was asked before a reload that took effect meanwhile
-            again = self.may(identity, action, room_id, seat_ids)
+            again = self.may(identity, action, room_id, seat_ids, request_id)
             return again if isinstance(again, bool) else await again
         for (loaded, _), verdict in zip(waiting, verdicts, strict=True):
             if isinstance(verdict, Exception):
-                log.error("plugin %s failed in may: %s", loaded.use, _words(verdict))
+                extra = about(request_id)
+                log.error("plugin %s failed in may: %s", loaded.use, _words(verdict), extra=extra)
                 allowed = False
-            elif not self._allows(loaded, verdict, identity, action, room_id):
+            elif not self._allows(loaded, verdict, identity, action, room_id, request_id):
                 allowed = False
         return allowed
 
     def _allows(
-        self, loaded: Loaded, verdict: Any, identity: Identity, action: Action, room_id: str | None
+        self,
+        loaded: Loaded,
+        verdict: Any,
+        identity: Identity,
+        action: Action,
+        room_id: str | None,
+        request_id: str | None,
     ) -> bool:
         if verdict is None:
             return True
@@ -328,6 +345,7 @@ class Gate:
                 room_id,
                 loggable(identity.client_id),
                 one_line(str(verdict.reason)),
+                extra=about(request_id),
             )
         return verdict.allowed
 
@@ -343,7 +361,8 @@ class Gate:
         return stands
 
     def _refuse_sign_in(self, loaded: Loaded, request: ConnectRequest, reason: str) -> NoReturn:
-        log.info("%s refused a sign-in: %s", loaded.use, one_line(str(reason)))
+        extra = about(request.request_id)
+        log.info("%s refused a sign-in: %s", loaded.use, one_line(str(reason)), extra=extra)
         if self._failures is not None:
             retry_after_ms = self._failures.take((request.address, ""), time.monotonic())
             if retry_after_ms:

@@ -120,7 +120,7 @@ class _Handler(ApiHandler):
         Raises:
             NotAllowed: One of them does.
         """
-        verdict = self.api.gate.may(identity, action, room_id, seat_ids)
+        verdict = self.api.gate.may(identity, action, room_id, seat_ids, self.request_id)
         if not (verdict if isinstance(verdict, bool) else await verdict):
             raise NotAllowed
 

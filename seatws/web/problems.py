@@ -9,6 +9,7 @@ from typing import Any, Final
 from tornado.web import HTTPError, RequestHandler
 
 from seatws.errors import ClientError, NotReady, RateLimited, StoreError, Unauthenticated
+from seatws.logs import about, request_id_of
 from seatws.messages import encode
 from seatws.plugins import ConnectRequest
 from seatws.web.origins import Origins
@@ -40,6 +41,14 @@ class ProblemHandler(RequestHandler):
 
     methods = "GET, HEAD"
     """What the address takes, for those who ask with another method (RFC 9110 15.5.6)."""
+    request_id = ""
+    """The request's name in the log and in the answer: the client's (or proxy's) own, if good."""
+
+    def set_default_headers(self) -> None:
+        """Give the request's id back (Tornado calls it first, and again before an error)."""
+        if not self.request_id:
+            self.request_id = request_id_of(self.request.headers.get("X-Request-ID"))
+        self.set_header("X-Request-ID", self.request_id)
 
     def send_problem(self, status: int, code: str, detail: str, **facts: Any) -> None:
         """Finish with an error; `code` is a word of PROTOCOL section 4, `facts` its fields."""
@@ -82,7 +91,12 @@ class ProblemHandler(RequestHandler):
         Tornado would add the whole request: in its query and headers there may be a token.
         """
         if not isinstance(args[1], ClientError | StoreError | NotReady | HTTPError):
-            log.error("%s failed; this is a bug", type(self).__name__, exc_info=args[1])
+            log.error(
+                "%s failed; this is a bug",
+                type(self).__name__,
+                exc_info=args[1],
+                extra=about(self.request_id),
+            )
 
 
 class ApiHandler(ProblemHandler):
@@ -92,6 +106,7 @@ class ApiHandler(ProblemHandler):
 
     def set_default_headers(self) -> None:
         """CORS, by `server.allowed_origins`, and nothing kept by caches."""
+        super().set_default_headers()
         self.clear_header("Server")
         origins: Origins = self.settings["origins"]
         origin = self.request.headers.get("Origin", "")
@@ -103,7 +118,7 @@ class ApiHandler(ProblemHandler):
                 self.set_header("Access-Control-Allow-Origin", origin)
             if origins.names(origin):
                 self.set_header("Access-Control-Allow-Credentials", "true")
-        self.set_header("Access-Control-Expose-Headers", "ETag, Retry-After")
+        self.set_header("Access-Control-Expose-Headers", "ETag, Retry-After, X-Request-ID")
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
 
@@ -112,7 +127,8 @@ class ApiHandler(ProblemHandler):
         del args
         self.set_header("Access-Control-Allow-Methods", self.methods)
         self.set_header(
-            "Access-Control-Allow-Headers", "Authorization, Content-Type, If-None-Match"
+            "Access-Control-Allow-Headers",
+            "Authorization, Content-Type, If-None-Match, X-Request-ID",
         )
         self.set_header("Access-Control-Max-Age", "600")
         self.set_status(204)
@@ -123,7 +139,7 @@ class ApiHandler(ProblemHandler):
         self.finish(encode(value))
 
 
-def request_of(handler: RequestHandler, client_id: str | None) -> ConnectRequest:
+def request_of(handler: ProblemHandler, client_id: str | None) -> ConnectRequest:
     """What plugins may look at to find out who is asking."""
     request = handler.request
     headers = request.headers
@@ -141,6 +157,7 @@ def request_of(handler: RequestHandler, client_id: str | None) -> ConnectRequest
         else {},
         subprotocols=[word.strip() for word in offered.split(",") if word.strip()],
         address=request.remote_ip or "",
+        request_id=handler.request_id,
     )
 
 

@@ -23,6 +23,7 @@ from seatws.errors import (
     Unauthenticated,
 )
 from seatws.frames import text_frame
+from seatws.logs import log_refusal
 from seatws.messages import (
     AnyCommand,
     Auth,
@@ -82,6 +83,7 @@ class SeatSocket(Connection):
         "address",
         "client_id",
         "identity",
+        "left",
         "sign_in_by",
         "viewers",
     )
@@ -100,6 +102,8 @@ class SeatSocket(Connection):
         self.client_id = client_id
         self.address = address
         self.viewers: dict[str, Viewer] = {}
+        self.left: tuple[str, ...] = ()
+        """The rooms that it was taken out of before its end, for the log."""
         self.identity: Identity | None = None
         """Who it is, once it has signed in; never set in open mode."""
         self.sign_in_by: float | None = None
@@ -201,7 +205,7 @@ class SeatSocket(Connection):
             do(self, command)
             return None
         who = self.identity or Identity(self.client_id)
-        verdict = gate.may(who, action, command.room_id, seat_ids)
+        verdict = gate.may(who, action, command.room_id, seat_ids, command.request_id)
         if not isinstance(verdict, bool):
             return self._if_allowed_later(command, verdict, do)
         self._do_or_refuse(command, verdict, do)
@@ -294,6 +298,7 @@ class SeatSocket(Connection):
             headers=_NO_HEADERS,
             address=self.address,
             token=command.token,
+            request_id=command.request_id,
         )
         try:
             identity = await self._sockets.gate.authenticate(request)
@@ -331,10 +336,12 @@ class SeatSocket(Connection):
     def _refuse(self, error: ClientError, command: AnyCommand | None = None) -> None:
         self._sockets.counts.refusals[error.code] += 1
         if command is not None:
-            self.tell(refusal_of(command, error))
+            answer = refusal_of(command, error)
         else:
             request = error.request if isinstance(error, Unreadable) else None
-            self.tell(refusal(error, request=request))
+            answer = refusal(error, request=request)
+        log_refusal(self.client_id, answer)
+        self.tell(answer)
 
 
 def close_for(error: ClientError | NotReady) -> tuple[CloseCode, str]:

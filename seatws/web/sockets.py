@@ -7,8 +7,8 @@ import logging
 import math
 import random
 import time
-from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Final
 
 from seatws.config import Config
 from seatws.errors import CloseCode
@@ -17,6 +17,7 @@ from seatws.metrics import Counts
 from seatws.rooms.hub import Hub
 from seatws.web.connection import CLOSE_S
 from seatws.web.gate import Gate
+from seatws.web.mass_disconnection import Begun, MassDisconnection, by_code
 
 if TYPE_CHECKING:
     from seatws.web.socket import SeatSocket
@@ -29,6 +30,12 @@ DRAIN_STEP_S: Final = 0.05
 """On the way down those who are due are sent away so often."""
 SWEEP_SLICE: Final = 500
 """So many are looked at before the loop does other things."""
+LINES_PER_TURN: Final = 100
+"""When thousands close at once, so many are logged before the loop does other things: 1.5 ms."""
+CLOSED: Final = (
+    "closed: client %(client)s, code %(close_code)d, from %(address)s, after %(seconds).1f s, "
+    "%(frames_in)d frames in, %(frames_out)d out, rooms: %(rooms)s"
+)
 
 
 class Sockets:
@@ -51,6 +58,9 @@ class Sockets:
         self._sweeping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Future[None]] = set()
         self._is_draining = False
+        self._gone: deque[dict[str, Any]] = deque()
+        """What is still to be logged of those that are closed."""
+        self._losses = MassDisconnection()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -78,13 +88,23 @@ class Sockets:
         if not self._open:
             self._empty.set()
         self.counts.closes[socket.close_code] += 1
-        log.info(
-            "closed: client %s, code %d, after %.1f s, %d frames in, %d out",
-            loggable(socket.client_id),
-            socket.close_code,
-            asyncio.get_running_loop().time() - socket.opened_at,
-            socket.frames_in,
-            socket.frames_out,
+        if not self._is_draining:
+            self._losses.closed(socket.close_code, socket.opened_at)
+        if not log.isEnabledFor(logging.INFO):
+            return
+        loop = asyncio.get_running_loop()
+        if not self._gone:
+            loop.call_soon(self._log_gone)
+        self._gone.append(
+            {
+                "client": socket.client_id,
+                "close_code": socket.close_code,
+                "address": socket.address or "-",
+                "seconds": round(loop.time() - socket.opened_at, 1),
+                "frames_in": socket.frames_in,
+                "frames_out": socket.frames_out,
+                "rooms": tuple(socket.viewers) or socket.left,
+            }
         )
 
     def keep(self, task: asyncio.Future[None]) -> None:
@@ -142,6 +162,7 @@ class Sockets:
             socket.hold()
         await self.hub.settle()
         for socket in sockets:
+            socket.left = tuple(socket.viewers)
             self.hub.peer_leaves(socket)
             socket.say_goodbye(CloseCode.SERVICE_RESTART, "the server is being restarted")
 
@@ -152,9 +173,43 @@ class Sockets:
             await asyncio.gather(self._sweeping, return_exceptions=True)
         for socket in list(self._open):
             socket.abort()
+        while self._gone:
+            self._log_gone()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _log_gone(self) -> None:
+        for _ in range(min(LINES_PER_TURN, len(self._gone))):
+            line = self._gone.popleft()
+            line["client"] = loggable(line["client"])
+            line["rooms"] = " ".join(map(loggable, line["rooms"])) or "-"
+            log.info(CLOSED, line)
+        if self._gone:
+            asyncio.get_running_loop().call_soon(self._log_gone)
+
+    def _look_at_losses(self, now: float) -> None:
+        news = self._losses.look(now, len(self._open))
+        if news is None:
+            return
+        facts = {
+            "lost": news.lost.total(),
+            "seconds": round(news.seconds, 1),
+            "codes": by_code(news.lost),
+        }
+        if isinstance(news, Begun):
+            self.counts.mass_disconnections += 1
+            log.error(
+                "mass disconnection: %(lost)d of %(stood)d connections lost within %(seconds).0f s "
+                "(by close code %(codes)s)",
+                facts | {"stood": news.stood},
+            )
+        else:
+            log.warning(
+                "the mass disconnection is over after %(seconds).0f s: %(lost)d lost in all "
+                "(by close code %(codes)s), %(connections)d connections now",
+                facts | {"connections": len(self._open)},
+            )
 
     def _task_done(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
@@ -166,6 +221,8 @@ class Sockets:
         silence_s = self.config.heartbeat.interval_seconds or math.inf
         while True:
             await asyncio.sleep(SWEEP_S)
+            if not self._is_draining:
+                self._look_at_losses(loop.time())
             sockets = list(self._open)
             for at in range(0, len(sockets), SWEEP_SLICE):
                 now = loop.time()
