@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import seatws
-from seatws import config, devtoken, logs
+from seatws import config, devtoken, doctor, logs
 from seatws.app import App, serve
 from seatws.errors import ConfigError
 from seatws.explain import ACTIONS, explain
@@ -41,6 +42,9 @@ def arguments() -> argparse.Namespace:
     token = commands.add_parser("token", help="sign a token for trying things out")
     token.add_argument("--conf", default=argparse.SUPPRESS, **conf)
     devtoken.add_arguments(token)
+    look = commands.add_parser("doctor", help="look at settings, machine and Redis")
+    look.add_argument("--conf", default=argparse.SUPPRESS, **conf)
+    doctor.add_arguments(look)
     given = parser.parse_args()
     if given.explain and not (given.token and given.room):
         parser.error("--explain needs --token FILE and --room ROOM")
@@ -72,6 +76,10 @@ def run(given: argparse.Namespace) -> int:
         return 0 if verified else CANNOT
     settings = config.load(given.conf, os.environ)
     settings = config.override(settings, address=given.address, port=given.port)
+    if given.command == "doctor":
+        return doctor.report(
+            doctor.examine(given.conf, settings, given.room), functools.partial(print, flush=True)
+        )
     if given.check:
         Gate(settings, given.conf)
         print(f"{given.conf}: all good")

@@ -20,7 +20,7 @@ PURE_BUT_FOR_CONFIG = ("rooms.answers", "rooms.peer", "web.rate", "web.origins")
 
 # What may be imported by what stands below it. Modules of the package itself that are not named
 # (config, metrics, logs, ...) make a layer of their own, above the pure ones.
-LAYERS = ("pure", "plain", "store", "rooms", "web", "app")
+LAYERS = ("pure", "plain", "store", "rooms", "web", "app", "doctor")
 
 
 def names() -> list[str]:
