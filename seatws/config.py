@@ -295,6 +295,16 @@ class Metrics(Section, frozen=True, kw_only=True):
         )
 
 
+class Compression(Section, frozen=True, kw_only=True):
+    """What is deflated for clients that offer permessage-deflate."""
+
+    enabled: Annotated[bool, FLAG] = True
+    """Whether their offer is taken up."""
+
+    min_bytes: Annotated[int, whole(64, 1_048_576, "1024 is a bit less than a packet")] = 1024
+    """Bytes of the shortest message that is deflated."""
+
+
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
 
@@ -319,6 +329,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     privacy: Privacy = Privacy()
     heartbeat: Heartbeat = Heartbeat()
     metrics: Metrics = Metrics()
+    compression: Compression = Compression()
     log: Log = Log()
 
 

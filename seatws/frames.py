@@ -1,19 +1,19 @@
-"""WebSocket frames, the server's side (RFC 6455), and inflating deflated messages (RFC 7692).
+"""WebSocket frames, the server's side (RFC 6455); deflated ones, too (RFC 7692, `deflate.py`).
 
 Bytes in, events out: no I/O, no clock. Tornado checks the handshake and no more: its stream can't
 share encoded bytes, bound what is unsent or close with 1007, and costs twice the CPU. What we send
-is whole and never deflated. A bare section number below is RFC 6455's.
+is whole, so that it can be shared. A bare section number below is RFC 6455's.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from typing import Final, TypeAlias
 
 import msgspec
 
+from seatws.deflate import deflate, inflate
 from seatws.errors import CloseCode, SeatwsError
 
 # A header begins with FIN, three reserved bits and the opcode, then MASK and the length (5.2).
@@ -34,20 +34,6 @@ _STARTS_OR_DEFLATED: Final = _STARTS | {_DEFLATED | first for first in _PLAIN}
 _CONTINUES: Final = _CONTROLS | {_CONTINUATION, _FIN | _CONTINUATION}
 
 _SHORT: Final = 125  # the longest payload with a 7-bit length, and of any control frame (5.5)
-
-# What the sender took off (RFC 7692 7.2.2), and an empty final block: a message that was cut short
-# does not reach its end, and so isn't taken for a shorter one.
-_TAIL: Final = b"\x00\x00\xff\xff" + b"\x03\x00"
-# After a final block may come others (RFC 7692 7.2.1). Each costs us an inflater and the client two
-# bytes, so not without end; an honest client sends one, if any.
-_FINAL_BLOCKS: Final = 16
-
-# All that one may say in an offer (RFC 7692 7.1.1, 7.1.2).
-_PARAMETER: Final = re.compile(
-    r"(?P<flag>(?:server|client)_no_context_takeover|client_max_window_bits)"
-    r"|(?P<limit>(?:server|client)_max_window_bits)"
-    r'[ \t]*=[ \t]*(?P<quote>"?)(?P<bits>[89]|1[0-5])(?P=quote)'
-)
 
 _number = int.from_bytes  # looked up once, not twice a frame
 
@@ -110,7 +96,7 @@ class FrameReader:
 
     Args:
         max_bytes: The longest message, both as sent and as inflated.
-        inflates: Whether permessage-deflate was agreed on, see `negotiate`.
+        inflates: Whether permessage-deflate was agreed on, see `deflate.negotiate`.
     """
 
     __slots__ = ("_fragments", "_max_bytes", "_need", "_opened", "_over", "_partial", "_starts")
@@ -211,7 +197,7 @@ class FrameReader:
             self._fragments = None
         # A deflated message is never without a byte (RFC 7692 7.2.3.6), but none is plain enough.
         if first & _DEFLATED and payload:
-            payload = _inflate(payload, self._max_bytes + 1)
+            payload = inflate(payload, self._max_bytes + 1)
             if len(payload) > self._max_bytes:
                 raise self._too_big()
         return Binary() if first & _OPCODE == _BINARY else Text(payload.decode())
@@ -254,40 +240,37 @@ def _control(opcode: int, payload: bytes) -> Ping | Pong | Close:
     return Close(code, payload[2:].decode())
 
 
-def _inflate(payload: bytes, at_most: int) -> bytes:
-    """Inflate a message, but no more than its first `at_most` bytes (RFC 7692 7.2.2).
-
-    Raises:
-        zlib.error: It is damaged or cut short.
-    """
-    message, rest = b"", payload + _TAIL
-    for _ in range(_FINAL_BLOCKS):
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS, zdict=message)
-        message += inflater.decompress(rest, at_most - len(message))
-        if len(message) == at_most:
-            return message
-        if not inflater.eof:
-            raise zlib.error("cut short")
-        # All of the tail left over: a final block without the empty block that ought to follow it
-        # (RFC 7692 7.2.3.4). It is easily forgotten, and other servers don't mind.
-        rest = inflater.unused_data
-        if rest in (b"", _TAIL):
-            return message
-    raise zlib.error("too many final blocks")
-
-
 _SHORT_HEADERS: Final = [bytes((_WHOLE_TEXT, length)) for length in range(_SHORT + 1)]
+_LONG_HEADERS: Final = {_SHORT + 1: 4, _SHORT + 2: 10}
 _header_of_16_bits = struct.Struct("!BBH").pack
 
 
 def text_frame(payload: bytes) -> bytes:
     """A whole text message of UTF-8, ready to be sent to any number of clients."""
+    if len(payload) <= _SHORT:
+        return _SHORT_HEADERS[len(payload)] + payload
+    return _long_frame(_WHOLE_TEXT, payload)
+
+
+def deflated_text_frame(payload: bytes) -> bytes:
+    """The same of a message that is deflated already, for clients that agreed to it."""
+    if len(payload) <= _SHORT:
+        return bytes((_WHOLE_TEXT | _DEFLATED, len(payload))) + payload
+    return _long_frame(_WHOLE_TEXT | _DEFLATED, payload)
+
+
+def deflated(frame: bytes) -> bytes:
+    """The message of a `text_frame` deflated; the frame itself if that makes it no shorter."""
+    start = _LONG_HEADERS.get(frame[1], 2)
+    shorter = deflated_text_frame(deflate(frame[start:]))
+    return shorter if len(shorter) < len(frame) else frame
+
+
+def _long_frame(first: int, payload: bytes) -> bytes:
     length = len(payload)
-    if length <= _SHORT:
-        return _SHORT_HEADERS[length] + payload
     if length <= 0xFFFF:
-        return _header_of_16_bits(_WHOLE_TEXT, _SHORT + 1, length) + payload
-    return struct.pack("!BBQ", _WHOLE_TEXT, _SHORT + 2, length) + payload
+        return _header_of_16_bits(first, _SHORT + 1, length) + payload
+    return struct.pack("!BBQ", first, _SHORT + 2, length) + payload
 
 
 def ping_frame(payload: bytes = b"") -> bytes:
@@ -312,37 +295,3 @@ def _control_frame(opcode: int, payload: bytes) -> bytes:
     if len(payload) > _SHORT:
         raise ValueError(f"a control frame takes {_SHORT} bytes, not {len(payload)}")
     return bytes((_FIN | opcode, len(payload))) + payload
-
-
-def negotiate(offers: str) -> str | None:
-    """Take up the first of the client's offers to deflate that is acceptable (RFC 7692 7.1).
-
-    Neither side may keep its window from one message to the next, so no client costs us the memory
-    of an inflater. A limit to our own window is easily granted: we deflate nothing.
-
-    Args:
-        offers: The request's Sec-WebSocket-Extensions.
-
-    Returns:
-        The response's Sec-WebSocket-Extensions, or None to send none and do without.
-    """
-    # A quoted value must be a token (9.1), so no comma or semicolon hides in one.
-    for offer in offers.split(","):
-        name, *parameters = (part.strip(" \t") for part in offer.split(";"))
-        if name == "permessage-deflate" and (granted := _grant(parameters)) is not None:
-            return f"{name}; server_no_context_takeover; client_no_context_takeover{granted}"
-    return None
-
-
-def _grant(parameters: list[str]) -> str | None:
-    """What these parameters of an offer add to the answer; None declines the offer."""
-    seen: set[str] = set()
-    granted = ""
-    for parameter in parameters:
-        found = _PARAMETER.fullmatch(parameter)
-        if found is None or (name := found["flag"] or found["limit"]) in seen:
-            return None
-        seen.add(name)
-        if name == "server_max_window_bits":
-            granted = f"; {name}={found['bits']}"
-    return granted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,11 @@ from seatws.store.holds import APPLY
 from seatws.store.keys import room_keys
 from tests.harness import LIMIT_S, Message, Valkey, unique
 
+PLAIN = 0x81
+"""The first byte of a whole text message (RFC 6455 5.2)."""
+DEFLATED = 0xC1
+"""The same, deflated (RFC 7692 6)."""
+
 
 class RecordingPeer:
     """A `Peer` that keeps what it is sent, and replays it as a client would.
@@ -28,6 +34,7 @@ class RecordingPeer:
     def __init__(self, client_id: str | None = None) -> None:
         self.client_id = client_id or unique("peer")
         self.viewers: dict[str, Viewer] = {}
+        self.deflates = False
         self.unsent = 0
         self.is_behind = False
         self.sent: list[bytes] = []
@@ -109,16 +116,26 @@ class RecordingPeer:
 
 
 def messages_in(frames: bytes) -> Iterator[Message]:
-    """What a server's frames say; each is a whole text message (RFC 6455 5.2)."""
+    """What a server's frames say; each is a whole text message, perhaps deflated."""
     while frames:
         first, length = frames[:2]
-        assert first == 0x81
+        assert first in (PLAIN, DEFLATED)
         end_of_head = {126: 4, 127: 10}.get(length, 2)
         if end_of_head > 2:
             length = int.from_bytes(frames[2:end_of_head])
         end = end_of_head + length
-        yield json.loads(frames[end_of_head:end])
+        payload = frames[end_of_head:end]
+        yield json.loads(inflated(payload) if first == DEFLATED else payload)
         frames = frames[end:]
+
+
+def inflated(payload: bytes) -> bytes:
+    """What a deflated message says, to a client with a window of 4 KiB (RFC 7692 7.2.2)."""
+    inflater = zlib.decompressobj(-12)
+    message = inflater.decompress(payload + b"\x00\x00\xff\xff")
+    assert not inflater.unused_data
+    assert not inflater.eof, "a final block ends what the client may need"
+    return message
 
 
 class Elsewhere:

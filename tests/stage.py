@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from seatws.errors import NotHolder
-from seatws.frames import text_frame
+from seatws.frames import deflated, text_frame
 from seatws.messages import (
     CurrentSelections,
     RoomJoined,
@@ -27,6 +27,7 @@ from tests.recording import RecordingPeer
 
 ROOM = "r"
 TIME = rfc3339(0)
+DEFLATE_FROM = 400
 NOBODY = msgspec.Raw(b"{}")
 News = SeatSelected | SeatReleased
 
@@ -38,17 +39,20 @@ class Stage:
         self.holds: dict[str, str] = {}
         self.rev = 0
         self.fell_behind = 0
-        self.fanout = Fanout(loop or asyncio.get_running_loop(), self.snapshot, self._count_fall)
+        self.fanout = Fanout(
+            loop or asyncio.get_running_loop(), self.snapshot, self._count_fall, DEFLATE_FROM
+        )
         self._requests = itertools.count()
 
-    def snapshot(self) -> bytes:
+    def snapshot(self, deflates: bool) -> bytes:
         selections = [
             Selection(client, seat, ROOM, NOBODY, TIME, TIME) for seat, client in self.holds.items()
         ]
         whole = CurrentSelections(
             room_id=ROOM, selections=selections, rev=self.rev, server_time=TIME
         )
-        return text_frame(encode(whole))
+        frame = text_frame(encode(whole))
+        return deflated(frame) if deflates and len(frame) >= DEFLATE_FROM else frame
 
     def join(self, peer: RecordingPeer | None = None) -> tuple[RecordingPeer, Viewer]:
         """A viewer comes in, or once more."""

@@ -61,6 +61,8 @@ OTHERS: dict[str, Any] = {
     "metrics.enabled": False,
     "metrics.address": "::1",
     "metrics.port": 9101,
+    "compression.enabled": False,
+    "compression.min_bytes": 200,
     "log.level": "debug",
     "log.format": "json",
 }
@@ -88,6 +90,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "heartbeat.interval_seconds": (1, 3600),
     "heartbeat.timeout_seconds": (0.1, 3600),
     "metrics.port": (0, 65_535),
+    "compression.min_bytes": (64, 1_048_576),
 }
 
 # What a setting at the end of its range needs of another one.
@@ -531,7 +534,7 @@ def test_a_monstrous_value_is_refused_like_any_other(tmp_path: Path, value: str)
         pytest.param(
             "[xyzzy]",
             "xyzzy: no such section; the sections are"
-            " server, redis, holds, limits, privacy, heartbeat, metrics, log",
+            " server, redis, holds, limits, privacy, heartbeat, metrics, compression, log",
             id="unknown section",
         ),
         pytest.param(

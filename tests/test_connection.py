@@ -48,7 +48,7 @@ class Recorder(Connection):
         self.heard: list[str] = []
         self.does: dict[str, Callable[[], None]] = {}
         """What is done, once, when something is heard."""
-        super().__init__(asyncio.get_running_loop(), sock, limits, inflates=False)
+        super().__init__(asyncio.get_running_loop(), sock, limits, deflates=False)
 
     def note(self, what: str) -> None:
         self.heard.append(what)

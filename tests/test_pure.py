@@ -15,8 +15,8 @@ import seatws
 from tests.harness import ROOT
 
 PACKAGE = Path(seatws.__file__).parent
-PURE = ("messages", "holds", "errors", "frames", "privacy")
-PURE_BUT_FOR_CONFIG = ("rooms.answers", "rooms.peer", "web.rate", "web.origins")
+PURE = ("messages", "holds", "errors", "frames", "deflate", "privacy")
+PURE_BUT_FOR_CONFIG = ("rooms.answers", "rooms.peer", "rooms.snapshots", "web.rate", "web.origins")
 
 # What may be imported by what stands below it. Modules of the package itself that are not named
 # (config, metrics, logs, ...) make a layer of their own, above the pure ones.

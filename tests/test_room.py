@@ -44,6 +44,7 @@ class Instance:
             UserInfoFilter(share),
             self.counts,
             lambda _, error: self.failures.append(error),
+            config.compression.min_bytes,
         )
 
     def join(self, request_id: str | None = None) -> RecordingPeer:

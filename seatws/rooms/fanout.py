@@ -3,6 +3,8 @@
 A flush sends all changes that have gathered as the same shared bytes. An idle room is served at
 once. In a busy one a flush waits after the last one for as long as that one took, and half of it:
 so changes gather, and a viewer costs one system call for many of them.
+
+A large frame is deflated, likewise once, as soon as a viewer takes it so.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from seatws.frames import text_frame
+from seatws.frames import deflated, text_frame
 from seatws.messages import Message, SeatReleased, SeatSelected, encode
 from seatws.rooms.peer import AWAY, BEHIND, Viewer
 
@@ -27,6 +29,8 @@ PAUSE_FACTOR = 1.5
 """The pause after a flush, as a multiple of the time that it took. With 1,050 viewers and 100
 changes a second a delivery then costs 0.7 to 0.8 of uWebSockets' and p99 is 30 to 35 ms; with 1 it
 costs 0.8, at 28 ms; with 3, 0.4, at 54 ms (docs/performance.md)."""
+DEFLATE_BYTES = 131_072
+"""Of the frames of a flush so much is deflated, about 1 ms; the rest goes out as it is."""
 VIEWERS_PER_SLICE = 250
 """A flush lets the loop do other things after so many: some 1.5 ms of sending."""
 
@@ -38,7 +42,10 @@ class _Flush:
     start: int
     head: int
     shared: bytes
+    has_large: bool
     queue: Iterator[Viewer]
+    deflated: bytes | None = None
+    """As `shared`, but large frames deflated; None until a viewer needs it."""
     took_s: float = 0.0
 
 
@@ -47,24 +54,32 @@ class Fanout:
 
     Args:
         loop: Where flushes run.
-        snapshot: Makes the frame with the room's whole map, as of the last change that was pushed.
+        snapshot: Makes the frame with the room's whole map, as of the last change that was pushed;
+            deflated if it is called with True.
         on_behind: Called each time a viewer falls behind.
+        deflate_from: The shortest frame that is deflated, bytes.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        snapshot: Callable[[], bytes],
+        snapshot: Callable[[bool], bytes],
         on_behind: Callable[[], None],
+        deflate_from: int,
     ) -> None:
         self.viewers: dict[Viewer, None] = {}
         """In the order in which they came."""
         self._loop = loop
         self._snapshot = snapshot
         self._on_behind = on_behind
+        self._deflate_from = deflate_from
         self._first = 1
         self._frames: list[bytes] = []
         """The frames of revs `_first`, `_first` + 1, ..., which some viewer may still need."""
+        self._deflated: list[bytes] = []
+        """The same for viewers that take deflated frames, as far as one needed them."""
+        self._last_large = 0
+        """The rev of the last frame that is large enough."""
         self._due: asyncio.Handle | None = None
         self._flush: _Flush | None = None
         self._not_before = 0.0
@@ -76,6 +91,8 @@ class Fanout:
 
     def push(self, frame: bytes) -> None:
         """Take the next change. It goes out with the next flush."""
+        if len(frame) >= self._deflate_from:
+            self._last_large = self._head
         self._frames.append(frame)
         self._schedule()
 
@@ -83,6 +100,8 @@ class Fanout:
         """Start anew from a snapshot as of `rev`, which every viewer is sent."""
         self._first = rev + 1
         self._frames = []
+        self._deflated = []
+        self._last_large = 0
         self._flush = None
         for viewer in self.viewers:
             viewer.next_rev = BEHIND
@@ -102,7 +121,7 @@ class Fanout:
             viewer.peer.send(greeting)
             viewer.next_rev = BEHIND
         else:
-            viewer.peer.send_snapshot(greeting + self._snapshot())
+            viewer.peer.send_snapshot(greeting + self._snapshot(viewer.peer.deflates))
             viewer.next_rev = self._head
 
     def leave(self, viewer: Viewer) -> None:
@@ -147,7 +166,7 @@ class Fanout:
         """Give a viewer that fell behind the map, if all that it was sent is out."""
         if viewer.next_rev == BEHIND and not viewer.peer.unsent:
             self._send_answers(viewer)
-            viewer.peer.send_snapshot(self._snapshot())
+            viewer.peer.send_snapshot(self._snapshot(viewer.peer.deflates))
             viewer.next_rev = self._head
 
     def _schedule(self) -> None:
@@ -166,6 +185,7 @@ class Fanout:
             start=self._first if self._frames else _NOBODY,
             head=self._head,
             shared=b"".join(self._frames),
+            has_large=self._last_large >= self._first,
             queue=iter(tuple(self.viewers)),
         )
         self._send_slice(self._flush)
@@ -174,7 +194,7 @@ class Fanout:
         if flush is not self._flush:
             return  # a snapshot came in between
         began = time.perf_counter()
-        start, head, shared = flush.start, flush.head, flush.shared
+        start, head, shared, has_large = flush.start, flush.head, flush.shared, flush.has_large
         sent = 0
         for viewer in itertools.islice(flush.queue, VIEWERS_PER_SLICE):
             sent += 1
@@ -182,6 +202,9 @@ class Fanout:
                 self._catch_up(viewer, head)
             elif viewer.peer.is_behind:
                 self._fall_behind(viewer)
+            elif has_large and viewer.peer.deflates:
+                viewer.peer.send(self._shared_deflated(flush))
+                viewer.next_rev = head
             else:
                 viewer.peer.send(shared)
                 viewer.next_rev = head
@@ -194,10 +217,28 @@ class Fanout:
     def _end_flush(self, flush: _Flush) -> None:
         self._flush = None
         del self._frames[: flush.head - self._first]
+        del self._deflated[: flush.head - self._first]
         self._first = flush.head
         self._not_before = self._loop.time() + min(flush.took_s * PAUSE_FACTOR, LONGEST_PAUSE_S)
         if self._frames:
             self._schedule()
+
+    def _shared_deflated(self, flush: _Flush) -> bytes:
+        if flush.deflated is None:
+            flush.deflated = b"".join(self._deflated_frames()[: flush.head - self._first])
+        return flush.deflated
+
+    def _deflated_frames(self) -> list[bytes]:
+        """All frames that are due, the large ones deflated."""
+        if self._last_large < self._first:
+            return self._frames
+        left = DEFLATE_BYTES
+        for frame in self._frames[len(self._deflated) :]:
+            if len(frame) >= self._deflate_from and left > 0:
+                left -= len(frame)
+                frame = deflated(frame)
+            self._deflated.append(frame)
+        return self._deflated
 
     def _catch_up(self, viewer: Viewer, head: int) -> None:
         """Bring one viewer up to `head`, its own answers in their places."""
@@ -213,18 +254,19 @@ class Fanout:
     def _own_frames(self, viewer: Viewer, head: int) -> Iterator[bytes]:
         """The frames from `viewer.next_rev` to `head`, as this viewer gets them."""
         at, answers = viewer.next_rev, viewer.answers or []
+        frames = self._deflated_frames() if viewer.peer.deflates else self._frames
         taken = 0
         for rev, message in answers:
             if rev >= head:
                 break
             if rev >= at:
-                yield from self._frames[at - self._first : rev - self._first]
+                yield from frames[at - self._first : rev - self._first]
                 at = rev + 1
             else:
                 message = _without_rev(message)
             yield text_frame(encode(message))
             taken += 1
-        yield from self._frames[at - self._first : head - self._first]
+        yield from frames[at - self._first : head - self._first]
         viewer.answers = answers[taken:] or None
 
     def _fall_behind(self, viewer: Viewer) -> None:

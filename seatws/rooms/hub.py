@@ -62,6 +62,7 @@ class Hub:
         self._feed = Feed(config, self._topology, self._store.origin, self)
         self._counts = counts
         self._share = UserInfoFilter(config.privacy.shared_user_info)
+        self._deflate_from = config.compression.min_bytes
         self._max_rooms = config.limits.rooms_per_connection
         self._max_seats = config.holds.max_seats_per_client
         self._lingering: dict[Room, float] = {}
@@ -334,7 +335,13 @@ class Hub:
         room = self.rooms.get(room_id)
         if room is None:
             room = Room(
-                room_id, self._store, self._feed, self._share, self._counts, self._room_failed
+                room_id,
+                self._store,
+                self._feed,
+                self._share,
+                self._counts,
+                self._room_failed,
+                self._deflate_from,
             )
             self.rooms[room_id] = room
             room.open()

@@ -19,6 +19,10 @@ class Peer(Protocol):
         """The rooms this peer has joined or is about to join, by room id. Kept by the hub."""
 
     @property
+    def deflates(self) -> bool:
+        """Whether it takes deflated frames."""
+
+    @property
     def unsent(self) -> int:
         """Bytes that wait for the client to read; 0 when all is with the network."""
 

@@ -10,19 +10,12 @@ from collections.abc import Callable
 from seatws.errors import StoreError
 from seatws.frames import text_frame
 from seatws.holds import Change, Event, Hold, Mirror, Snapshot, hold_of
-from seatws.messages import (
-    CurrentSelections,
-    Message,
-    RoomJoined,
-    SeatReleased,
-    SeatSelected,
-    encode,
-    rfc3339,
-)
+from seatws.messages import Message, RoomJoined, SeatReleased, SeatSelected, encode
 from seatws.metrics import Counts
 from seatws.privacy import UserInfoFilter
 from seatws.rooms.fanout import Fanout
 from seatws.rooms.peer import Viewer
+from seatws.rooms.snapshots import SnapshotFrames
 from seatws.store.feed import Feed
 from seatws.store.holds import HoldStore
 
@@ -37,9 +30,6 @@ EXPIRY_SPREAD_S = 0.15
 """Instances look at slightly different moments: the first ends the hold, the others hear of it."""
 EXPIRY_AGAIN_S = 0.25
 """Before a hold that should have ended is looked at again."""
-FRAME_S = 0.1
-"""How long the frame with the whole map is used again while nothing changes: `server_time` is in
-it and may be late by so much. All who join in that time share the same bytes."""
 ADMIT_PER_SLICE = 250
 """So many of those who waited for the room join before the loop does other things."""
 
@@ -59,6 +49,7 @@ class Room:
         share: UserInfoFilter,
         counts: Counts,
         on_failed: Callable[[Room, StoreError], None],
+        deflate_from: int,
     ) -> None:
         self.room_id = room_id
         self.mirror = Mirror()
@@ -72,10 +63,12 @@ class Room:
         self._counts = counts
         self._on_failed = on_failed
         self._loop = asyncio.get_running_loop()
-        self._fanout = Fanout(self._loop, self._snapshot_frame, counts.viewer_fell_behind)
-        self._map: bytes | None = None
-        self._frame = b""
-        self._frame_until = 0.0
+        self._snapshots = SnapshotFrames(
+            room_id, self.mirror, deflate_from, self._loop.time, self._now_ms
+        )
+        self._fanout = Fanout(
+            self._loop, self._snapshots.frame, counts.viewer_fell_behind, deflate_from
+        )
         self._meanwhile: list[Event] = []
         self._is_closed = False
         self.waiting_since = 0.0
@@ -222,7 +215,7 @@ class Room:
         self._has_failed = False
         self.mirror.replace(snapshot)
         self.is_live = True
-        self._map = None
+        self._snapshots.all_changed()
         self._fanout.restart(self.mirror.rev)
         meanwhile, self._meanwhile = self._meanwhile, []
         for event in meanwhile:
@@ -250,7 +243,7 @@ class Room:
     def _apply(self, change: Change) -> None:
         hold = self._hold_of(change) if change.kind == "selected" else None
         self.mirror.apply(change, hold)
-        self._map = None
+        self._snapshots.seat_changed(change.seat_id)
         if self._fanout.viewers:
             self._fanout.push(text_frame(encode(self._news_of(change, hold))))
         else:
@@ -320,7 +313,7 @@ class Room:
         deadline = self.mirror.next_deadline()
         if deadline is None:
             return
-        late_by = self._store.clock(self.room_id).now_ms() - deadline
+        late_by = self._now_ms() - deadline
         spread = random.uniform(0, EXPIRY_SPREAD_S)  # noqa: S311
         self._plan_look(self._loop.time() - late_by / 1000 + EXPIRY_SLACK_S + spread)
 
@@ -336,33 +329,14 @@ class Room:
         deadline = self.mirror.next_deadline()
         if not self.is_live or deadline is None or not self._store.is_up(self.room_id):
             return  # the next snapshot or the next hold plans again
-        if deadline <= self._store.clock(self.room_id).now_ms():
+        if deadline <= self._now_ms():
             self._store.expire(self.room_id)
             self._plan_look(self._loop.time() + EXPIRY_AGAIN_S)
         else:
             self._plan_expiry()
 
-    # ------------------------------------------------------------ what is shown
-
-    def _snapshot_frame(self) -> bytes:
-        now = self._loop.time()
-        if self._map is None or now >= self._frame_until:
-            if self._map is None:
-                self._map = self._encode_map()
-            time = rfc3339(self._store.clock(self.room_id).now_ms()).encode()
-            self._frame = text_frame(self._map + time + b'"}')
-            self._frame_until = now + FRAME_S
-        return self._frame
-
-    def _encode_map(self) -> bytes:
-        """The message with the whole map, up to the value of `server_time`, its last."""
-        whole = CurrentSelections(
-            room_id=self.room_id,
-            selections=[hold.selection for hold in self.mirror.holds.values()],
-            rev=self.mirror.rev,
-            server_time="",
-        )
-        return encode(whole).removesuffix(b'"}')
+    def _now_ms(self) -> int:
+        return self._store.clock(self.room_id).now_ms()
 
     def _wake_waiters(self) -> None:
         for waiter in list(self._waiters):

@@ -54,7 +54,7 @@ class Connection:
         loop: The loop that watches the socket.
         sock: A connected, non-blocking TCP socket; owned from now on.
         limits: What the client may send and leave unread.
-        inflates: Whether permessage-deflate was negotiated.
+        deflates: Whether permessage-deflate was agreed on, both ways.
     """
 
     __slots__ = (
@@ -74,6 +74,7 @@ class Connection:
         "behind_since",
         "close_code",
         "closing_since",
+        "deflates",
         "frames_in",
         "frames_out",
         "heard_at",
@@ -88,13 +89,13 @@ class Connection:
         sock: socket.socket,
         limits: Limits,
         *,
-        inflates: bool,
+        deflates: bool,
     ) -> None:
         now = loop.time()
         self._loop = loop
         self._sock = sock
         self._limits = limits
-        self._reader = FrameReader(limits.message_bytes, inflates)
+        self._reader = FrameReader(limits.message_bytes, deflates)
         self._backlog: deque[memoryview] | None = None
         self._is_open = True
         self._is_held = False
@@ -103,6 +104,8 @@ class Connection:
         self._ends_writing = False
         self._allowance = limits.unsent_bytes
         self._bucket = Bucket(limits.messages_per_second, limits.burst, now)
+        self.deflates = deflates
+        """Whether it may be sent deflated frames."""
         self.pinged_at = 0.0
         self.unsent = 0
         """Bytes that the client has not made room for."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13, _WebSocketParams
 
+from seatws.deflate import negotiate
 from seatws.errors import ClientError, CloseCode, NotAllowed, NoToken, NotReady
-from seatws.frames import negotiate
 from seatws.messages import wrong_id
 from seatws.plugins import Identity
 from seatws.web.origins import Origins
@@ -47,7 +47,8 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
             self.set_header("Upgrade", "websocket")
             self.send_problem(426, "invalid_message", "this address takes WebSockets only")
             return
-        self._extension = negotiate(self.request.headers.get("Sec-WebSocket-Extensions", ""))
+        if self._sockets.config.compression.enabled:
+            self._extension = negotiate(self.request.headers.get("Sec-WebSocket-Extensions", ""))
         self._refusal = self._sockets.refusal_for(self.request.remote_ip or "")
         if self._refusal is None and self._sockets.gate.needs_identity:
             await self._authenticate()
@@ -102,7 +103,7 @@ class SeatHandler(ProblemHandler, WebSocketHandler):
             stream.socket,
             self._client_id,
             address,
-            inflates=self._extension is not None,
+            deflates=self._extension is not None,
         )
         answer = self._answer()
         if refusal is not None:

@@ -72,7 +72,7 @@ class SeatSocket(Connection):
         sock: A connected, non-blocking TCP socket; owned from now on.
         client_id: Who it says it is, in the path.
         address: Where from, for the limits.
-        inflates: Whether permessage-deflate was negotiated.
+        deflates: Whether permessage-deflate was negotiated.
     """
 
     __slots__ = (
@@ -96,9 +96,9 @@ class SeatSocket(Connection):
         client_id: str,
         address: str,
         *,
-        inflates: bool,
+        deflates: bool,
     ) -> None:
-        super().__init__(loop, sock, sockets.config.limits, inflates=inflates)
+        super().__init__(loop, sock, sockets.config.limits, deflates=deflates)
         self.client_id = client_id
         self.address = address
         self.viewers: dict[str, Viewer] = {}

@@ -27,11 +27,11 @@ SETTINGS = {
 
 @contextlib.asynccontextmanager
 async def lazy_client(server: Instance) -> AsyncIterator[Client]:
-    """A client that can stop reading: the kernel takes little in its place."""
+    """A client that can stop reading: the kernel takes little in its place, and all of it counts."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         sock.connect(("127.0.0.1", server.port))
-        async with Client.connect(server.url, sock=sock) as client:
+        async with Client.connect(server.url, sock=sock, compression=None) as client:
             yield client
 
 
