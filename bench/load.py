@@ -52,8 +52,11 @@ def wsload() -> str:
         CACHE.mkdir(parents=True, exist_ok=True)
         fresh = CACHE / f"{program.name}.{os.getpid()}"
         command = [compiler, "-O2", "-o", str(fresh), str(SOURCES / "wsload.c")]
-        built = subprocess.run(command, capture_output=True, text=True, check=False)
-        if built.returncode:
+        for more in (["-DWITH_ZLIB", "-lz"], []):  # without zlib all works but `--deflate`
+            built = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
+            if not built.returncode:
+                break
+        else:
             raise Failed(f"{compiler} could not build wsload: {built.stderr[-600:]}")
         fresh.rename(program)
     return str(program)

@@ -80,16 +80,19 @@ class Ours(WithRedis):
     Args:
         signed: With `plugins.jwt_auth` and `plugins.room_permissions`.
         beside: Another instance, on whose Redis it works.
+        settings: More of them, such as `SEATWS_COMPRESSION__ENABLED="false"`.
     """
 
-    def __init__(self, *, signed: bool = False, beside: Ours | None = None) -> None:
+    def __init__(
+        self, *, signed: bool = False, beside: Ours | None = None, **settings: str
+    ) -> None:
         super().__init__("seatws, JWT on" if signed else "seatws")
         self.redis_url = ""
         try:
             conf = self._signed_conf() if signed else ROOT / "conf"
             self.redis_url = self.start_redis() if beside is None else beside.redis_url
             command = [sys.executable, str(ROOT / "run.py"), "--conf", str(conf)]
-            environment = os.environ | NO_LIMITS | {"SEATWS_REDIS__URL": self.redis_url}
+            environment = os.environ | NO_LIMITS | {"SEATWS_REDIS__URL": self.redis_url} | settings
             self.pid = self.launch([*command, "--port", str(self.port)], self.port, environment)
         except BaseException:
             self.stop()

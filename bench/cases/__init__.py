@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from bench.cases.compression import compression
 from bench.cases.fanout import fanout, flood
 from bench.cases.growth import growth
 from bench.cases.idle import idle
@@ -26,4 +27,5 @@ CASES: Final[dict[str, Case]] = {
     "idle": idle,
     "growth": growth,
     "signed": signed,
+    "compression": compression,
 }

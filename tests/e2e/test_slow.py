@@ -27,7 +27,7 @@ SETTINGS = {
 
 @contextlib.asynccontextmanager
 async def lazy_client(server: Instance) -> AsyncIterator[Client]:
-    """A client that can stop reading: the kernel takes little in its place, and all of it counts."""
+    """A client that can stop reading: the kernel takes little in its place; nothing is deflated."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
         sock.connect(("127.0.0.1", server.port))
