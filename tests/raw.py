@@ -52,6 +52,15 @@ def deflated(payload: bytes | str) -> bytes:
     return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
+def inflated(payload: bytes) -> bytes:
+    """What a deflated message says, in a window of 4 KiB (RFC 7692 7.2.2)."""
+    inflater = zlib.decompressobj(-12)
+    message = inflater.decompress(payload + b"\x00\x00\xff\xff")
+    assert not inflater.unused_data
+    assert not inflater.eof, "a final block, though nobody needs one"
+    return message
+
+
 @dataclass
 class End:
     """How a connection ended: what was said before, and the code of the server's close frame."""
@@ -79,6 +88,10 @@ class RawSocket:
         self.status = 0
         self.headers: dict[str, str] = {}
         """Of the answer to the handshake, names in lower case."""
+        self.sizes: dict[str, list[int]] = {}
+        """Bytes of the messages that came, by type, as they came."""
+        self.deflated: dict[str, list[bool]] = {}
+        """Whether they were deflated."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -149,14 +162,23 @@ class RawSocket:
         await self.send(frame(json.dumps(message)))
 
     async def receive(self) -> tuple[int, bytes]:
-        """The next frame: opcode and payload."""
+        """The next frame: opcode and payload; a message that was deflated is inflated."""
         async with asyncio.timeout(LIMIT_S):
             first, length = await self.reader.readexactly(2)
-            assert first & 0x70 == 0
+            assert first & 0x30 == 0
             assert length < 0x80, "a server's frames are not masked"
             if length >= 126:
                 length = int.from_bytes(await self.reader.readexactly(2 if length == 126 else 8))
-            return first & 0x0F, await self.reader.readexactly(length)
+            payload = await self.reader.readexactly(length)
+            if first & 0x40:
+                assert "permessage-deflate" in self.headers.get("sec-websocket-extensions", "")
+                assert first == 0x40 | 0x80 | TEXT, "only the whole of a message is deflated here"
+                payload = inflated(payload)
+            if first & 0x0F == TEXT:
+                kind = json.loads(payload)["type"]
+                self.sizes.setdefault(kind, []).append(length)
+                self.deflated.setdefault(kind, []).append(bool(first & 0x40))
+            return first & 0x0F, payload
 
     async def message(self, kind: str | None = None) -> Message:
         """The next message, or the next one of a type."""

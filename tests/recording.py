@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 import redis
 
 from seatws.frames import text_frame
@@ -17,6 +18,7 @@ from seatws.rooms.peer import Viewer
 from seatws.store.holds import APPLY
 from seatws.store.keys import room_keys
 from tests.harness import LIMIT_S, Message, Valkey, unique
+from tests.raw import inflated
 
 PLAIN = 0x81
 """The first byte of a whole text message (RFC 6455 5.2)."""
@@ -28,13 +30,13 @@ class RecordingPeer:
     """A `Peer` that keeps what it is sent, and replays it as a client would.
 
     In each room, every `rev` must be the one after the last that was seen there: `problems` says
-    where it was not.
+    where it was not. Deflated frames it takes only if it `deflates`.
     """
 
-    def __init__(self, client_id: str | None = None) -> None:
+    def __init__(self, client_id: str | None = None, *, deflates: bool = False) -> None:
         self.client_id = client_id or unique("peer")
         self.viewers: dict[str, Viewer] = {}
-        self.deflates = False
+        self.deflates = deflates
         self.unsent = 0
         self.is_behind = False
         self.sent: list[bytes] = []
@@ -49,6 +51,7 @@ class RecordingPeer:
 
     def send(self, frames: bytes) -> None:
         self.sent.append(frames)
+        assert self.deflates or DEFLATED not in first_bytes(frames)
         for message in messages_in(frames):
             self.received.append(message)
             self._replay(message)
@@ -117,25 +120,48 @@ class RecordingPeer:
 
 def messages_in(frames: bytes) -> Iterator[Message]:
     """What a server's frames say; each is a whole text message, perhaps deflated."""
+    for first, payload in split(frames):
+        assert first in (PLAIN, DEFLATED)
+        yield json.loads(inflated(payload) if first == DEFLATED else payload)
+
+
+def first_bytes(frames: bytes) -> list[int]:
+    """Of each frame."""
+    return [first for first, _ in split(frames)]
+
+
+def split(frames: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each frame's first byte and its payload (RFC 6455 5.2)."""
     while frames:
         first, length = frames[:2]
-        assert first in (PLAIN, DEFLATED)
         end_of_head = {126: 4, 127: 10}.get(length, 2)
         if end_of_head > 2:
             length = int.from_bytes(frames[2:end_of_head])
         end = end_of_head + length
-        payload = frames[end_of_head:end]
-        yield json.loads(inflated(payload) if first == DEFLATED else payload)
+        yield first, frames[end_of_head:end]
         frames = frames[end:]
 
 
-def inflated(payload: bytes) -> bytes:
-    """What a deflated message says, to a client with a window of 4 KiB (RFC 7692 7.2.2)."""
-    inflater = zlib.decompressobj(-12)
-    message = inflater.decompress(payload + b"\x00\x00\xff\xff")
-    assert not inflater.unused_data
-    assert not inflater.eof, "a final block ends what the client may need"
-    return message
+class Deflations(list[int]):
+    """How many bytes each deflater of this process was given, from now on; they work as ever."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        real = zlib.compressobj
+        counts = self
+
+        class Counted:
+            def __init__(self, *settings: Any) -> None:
+                self.deflater = real(*settings)
+                self.flush = self.deflater.flush
+                self.place = len(counts)
+                counts.append(0)
+
+            def compress(self, data: bytes) -> bytes:
+                counts[self.place] += len(data)
+                return self.deflater.compress(data)
+
+        patch.setattr(zlib, "compressobj", Counted)
 
 
 class Elsewhere:

@@ -27,7 +27,8 @@ from tests.recording import RecordingPeer
 
 ROOM = "r"
 TIME = rfc3339(0)
-DEFLATE_FROM = 400
+DEFLATE_FROM = 120
+"""A seat that is taken is a large change here, one that is freed is not."""
 NOBODY = msgspec.Raw(b"{}")
 News = SeatSelected | SeatReleased
 

@@ -47,11 +47,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @initialize(target=viewers)
     def begin(self) -> Any:
-        return multiple(*(self._join(RecordingPeer()) for _ in range(3)))
+        return multiple(*(self._join(RecordingPeer(deflates=each > 0)) for each in range(3)))
 
-    @rule(target=viewers, is_behind=st.booleans())
-    def join(self, is_behind: bool) -> Viewer:
-        peer = RecordingPeer()
+    @rule(target=viewers, is_behind=st.booleans(), deflates=st.booleans())
+    def join(self, is_behind: bool, deflates: bool) -> Viewer:
+        peer = RecordingPeer(deflates=deflates)
         peer.is_behind, peer.unsent = is_behind, int(is_behind)
         return self._join(peer)
 

@@ -23,7 +23,7 @@ from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 from websockets.utils import accept_key
 
-from seatws.deflate import negotiate
+from seatws.deflate import inflate, negotiate
 from seatws.errors import CloseCode
 from seatws.frames import (
     Binary,
@@ -37,6 +37,7 @@ from seatws.frames import (
     Violation,
     close_frame,
     deflated,
+    deflated_text_frame,
     ping_frame,
     pong_frame,
     text_frame,
@@ -569,6 +570,34 @@ def test_nothing_is_held_after_the_end(last: bytes) -> None:
 def test_a_text_frame_is_whole_and_has_the_shortest_length(length: int, start: str) -> None:
     """Neither masked nor fragmented; 7, 16 or 64 bits of length (5.1, 5.2)."""
     assert text_frame(b"*" * length) == bytes.fromhex(start) + b"*" * length
+
+
+@pytest.mark.parametrize("length", [9, 50, 125, 126, 500, 65_535, 65_536])
+def test_a_frame_is_deflated_if_that_makes_it_shorter(length: int) -> None:
+    """With RSV1 (RFC 7692 6), and the shortest length again; else it is the very same."""
+    noise = text_frame(random.Random(length).randbytes(length))
+    assert deflated(noise) is noise
+    squeezed = deflated(text_frame(b"seat " * length))
+    assert len(squeezed) < length * 5
+    first, short = squeezed[:2]
+    assert first == FIN | RSV1 | TEXT
+    start = {126: 4, 127: 10}.get(short, 2)
+    assert len(squeezed) - start == (short if start == 2 else int.from_bytes(squeezed[2:start]))
+    assert inflate(squeezed[start:], 10**6) == b"seat " * length
+
+
+@pytest.mark.parametrize(
+    ("length", "start"),
+    [
+        (125, "c17d"),
+        (126, "c17e007e"),
+        (65_535, "c17effff"),
+        (65_536, "c17f0000000000010000"),
+    ],
+)
+def test_a_deflated_frame_has_the_shortest_length(length: int, start: str) -> None:
+    """As a plain one (5.2)."""
+    assert deflated_text_frame(b"*" * length) == bytes.fromhex(start) + b"*" * length
 
 
 def test_control_frames_are_whole_and_short() -> None:
