@@ -102,7 +102,7 @@ class Cluster:
     def _illness_of(self, node: Node) -> str:
         """What a node finds is not well."""
         try:
-            state = node.ask("CLUSTER", "INFO").split()[0]
+            state = str(node.ask("CLUSTER", "INFO")).split()[0]
             view, replication = known(node).values(), node.info("replication")
         except redis.RedisError as exc:
             return str(exc)
