@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from tornado.netutil import bind_sockets
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 
 import seatws
 from seatws import logs
 from seatws.config import EMBEDDED, Config
+from seatws.counts import Counts
 from seatws.errors import ConfigError, StoreError
-from seatws.metrics import Counts, Metrics
+from seatws.loop_lag import LoopLag
+from seatws.metrics import Metrics
 from seatws.rooms.hub import Hub
 from seatws.store.embedded import EmbeddedServer
 from seatws.web.gate import Gate
+from seatws.web.gauges import gauges
 from seatws.web.handshake import SeatHandler
 from seatws.web.http import (
     Api,
@@ -36,7 +39,7 @@ from seatws.web.http import (
 from seatws.web.listener import Listener, Server
 from seatws.web.origins import Origins
 from seatws.web.page import CLIENT, STATIC, PageHandler
-from seatws.web.problems import NotFoundHandler
+from seatws.web.problems import NotFoundHandler, ProblemHandler
 from seatws.web.sockets import Sockets
 
 log = logging.getLogger(__name__)
@@ -68,13 +71,14 @@ class App:
     def __init__(self, config: Config, directory: Path) -> None:
         self.config = config
         self.counts = Counts()
-        self.gate = Gate(config, directory)
+        self.gate = Gate(config, directory, self.counts)
         self._embedded: EmbeddedServer | None = None
         self._hub: Hub | None = None
         self._sockets: Sockets | None = None
         self._api: Api | None = None
         self._listeners: list[Listener] = []
         self._gate_stands = False
+        self._lag: LoopLag | None = None
         self.port = 0
         """Where it listens, once it does."""
 
@@ -110,6 +114,8 @@ class App:
             listener.close()
         if self._sockets is not None:
             await self._sockets.close()
+        if self._lag is not None:
+            self._lag.close()
         for listener in self._listeners:
             await listener.close_all_connections()
         if self._gate_stands:
@@ -135,7 +141,10 @@ class App:
         await self.gate.start()
         self._gate_stands = True
         self._sockets = sockets = Sockets(config, self.gate, hub, self.counts)
-        metrics = Metrics(self.counts, self._gauges)
+        metrics = Metrics(
+            self.counts,
+            lambda: gauges(config, hub, sockets, is_draining=api.is_draining.is_set()),
+        )
         self._api = api = Api(config, self.gate, hub, sockets, metrics)
         origins = Origins(config.server.allowed_origins)
         with_api = {"api": api}
@@ -158,6 +167,7 @@ class App:
             address = config.metrics.address or config.server.address
             self._listen(_bind("metrics", address, config.metrics.port), [metrics_route], origins)
         sockets.start()
+        self._lag = LoopLag(self.counts.loop_lag_s)
         # What stands now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -179,7 +189,7 @@ class App:
         application = Application(
             list(routes),
             default_handler_class=NotFoundHandler,
-            log_function=logs.log_request,
+            log_function=self._answered_over_http,
             origins=origins,
         )
         server = Server(
@@ -190,6 +200,11 @@ class App:
             body_timeout=BODY_S,
         )
         self._listeners.append(Listener(server, sockets))
+
+    def _answered_over_http(self, handler: RequestHandler) -> None:
+        route = handler.route if isinstance(handler, ProblemHandler) else "other"
+        self.counts.http_requests[route, handler.get_status()] += 1
+        logs.log_request(handler)
 
     async def reload(self) -> None:
         """Read plugins.toml anew, and let nobody stay where they may no longer be."""
@@ -217,20 +232,6 @@ class App:
             f"Redis: {redis}",
             f"Plugins: {', '.join(self.gate.names) or 'none'}",
         ]
-
-    def _gauges(self) -> dict[str, tuple[str, float]]:
-        assert self._hub is not None  # noqa: S101  nobody asks before the start
-        assert self._sockets is not None  # noqa: S101
-        rooms = self._hub.rooms.values()
-        return {
-            "seatws_connections": ("WebSocket connections now", len(self._sockets)),
-            "seatws_rooms": ("Rooms with viewers here now", self._hub.active_rooms),
-            "seatws_holds": (
-                "Holds in the rooms followed here now",
-                sum(len(room.mirror.holds) for room in rooms),
-            ),
-            "seatws_redis_up": ("1 while Redis can be reached", float(self._hub.is_up)),
-        }
 
 
 def _bind(section: str, address: str, port: int) -> list[socket.socket]:

@@ -51,7 +51,7 @@ def short_path() -> Iterator[Path]:
 def valkey() -> Iterator[Valkey]:
     """The Valkey that tests share. Each has its own rooms, and leaves it running."""
     path = Path(tempfile.mkdtemp(prefix="seatws-"))
-    server = Valkey(path, appendonly="no")
+    server = Valkey(path, appendfsync="no")
     server.start()
     yield server
     server.stop()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from seatws.counts import Counts
 from seatws.errors import NotHolder
 from seatws.frames import deflated, text_frame
 from seatws.messages import (
@@ -39,9 +40,9 @@ class Stage:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.holds: dict[str, str] = {}
         self.rev = 0
-        self.fell_behind = 0
+        self.counts = Counts()
         self.fanout = Fanout(
-            loop or asyncio.get_running_loop(), self.snapshot, self._count_fall, DEFLATE_FROM
+            loop or asyncio.get_running_loop(), self.snapshot, self.counts, DEFLATE_FROM
         )
         self._requests = itertools.count()
 
@@ -117,9 +118,6 @@ class Stage:
         error = refusal(NotHolder(), request="release_seat", request_id=request_id)
         self.fanout.answer(viewer, 0, error)
         return request_id
-
-    def _count_fall(self) -> None:
-        self.fell_behind += 1
 
 
 def _fields(seat_id: str, client_id: str, rev: int, **others: Any) -> dict[str, Any]:

@@ -113,6 +113,9 @@ class Ear:
         self.events.append((room_id, event))
         self._stirred.set()
 
+    def on_commit(self, room_id: str, event: Event) -> None:
+        self.on_event(room_id, event)
+
     def on_store_up(self, server: Server) -> None:
         self._note("store up")
 

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from seatws.config import Config, Holds, Limits, Redis
+from seatws.counts import Counts
 from seatws.errors import ClientError, LimitReached, NotHolder, SeatTaken, StoreError
 from seatws.messages import JoinRoom, LeaveRoom, ReleaseSeat, SelectSeat, SelectSeats
-from seatws.metrics import Counts
 from seatws.rooms import hub as hub_module
 from seatws.rooms.hub import Hub
 from tests.harness import Message, Valkey, holders_in_redis, unique, wait_until_async
@@ -316,7 +316,7 @@ async def test_a_room_that_could_not_be_read_is_read_again(valkey: Valkey, room_
             elsewhere.select("A1", told=False)
             elsewhere.redis.rename(elsewhere.keys.holds, elsewhere.keys.holds + ":away")
             elsewhere.redis.set(elsewhere.keys.holds, "no hash")
-            await wait_until_async(lambda: counts.rooms_read.total() >= 2)
+            await wait_until_async(lambda: counts.resyncs.total() >= 2)
             with pytest.raises(StoreError):  # answered after the snapshot
                 await hub.free(room_id, "eve", "A1")
             elsewhere.redis.rename(elsewhere.keys.holds + ":away", elsewhere.keys.holds)

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from seatws.config import Config, Privacy
+from seatws.counts import Counts
 from seatws.errors import StoreError
 from seatws.holds import Event, Outcome
 from seatws.messages import SelectSeat
-from seatws.metrics import Counts
 from seatws.privacy import UserInfoFilter
 from seatws.rooms import room as room_module
 from seatws.rooms.answers import answers_to
@@ -74,6 +74,9 @@ class Instance:
     def on_event(self, room_id: str, event: Event) -> None:
         if room_id == self.room.room_id:
             self.room.on_event(event)
+
+    def on_commit(self, room_id: str, event: Event) -> None:
+        self.on_event(room_id, event)
 
     def on_store_up(self, server: Server) -> None: ...
     def on_store_down(self, server: Server) -> None: ...
@@ -150,7 +153,7 @@ async def test_all_who_wait_are_let_in_once(valkey: Valkey, room_id: str) -> Non
         assert {tuple(peer.kinds()) for peer in peers} == {("room_joined", "current_selections")}
         assert gone.received == []
         assert here.room.viewers == len(peers)
-        assert here.counts.rooms_read.total() == 1
+        assert here.counts.resyncs.total() == 1
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -227,7 +230,7 @@ async def test_events_that_come_before_the_snapshot_are_not_lost(
         await ann.until(lambda: ann.revs[room_id] == 2)
         assert ann.maps[room_id] == holders_in_redis(valkey, room_id)
         assert ann.kinds().count("current_selections") == 2
-        assert here.counts.rooms_read["gap"] == 0
+        assert here.counts.resyncs["gap"] == 0
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -283,7 +286,7 @@ async def test_an_early_event_waits_for_those_before_it(
         elsewhere.publish(events[0])
         await ann.until(lambda: ann.revs[room_id] == 4)
         assert ann.kinds()[1:] == ["current_selections"] + ["seat_selected"] * 3
-        assert here.counts.rooms_read.total() == 1
+        assert here.counts.resyncs.total() == 1
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -300,7 +303,7 @@ async def test_a_gap_that_stays_is_read_over(
         await ann.until(lambda: ann.maps[room_id].keys() == {"A0", "A1", "A2"})
         assert asyncio.get_running_loop().time() - began >= room_module.EARLY_S
         assert ann.kinds()[2:] == ["current_selections"]
-        assert here.counts.rooms_read["gap"] == 1
+        assert here.counts.resyncs["gap"] == 1
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -335,7 +338,7 @@ async def test_comparing_gives_an_event_on_its_way_some_time(
         await late.wait()
         assert ann.kinds()[2:] == ["seat_selected"]
         assert here.room.is_live
-        assert here.counts.rooms_read.total() == 1
+        assert here.counts.resyncs.total() == 1
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -356,7 +359,7 @@ async def test_a_failure_that_was_made_good_is_forgotten(
         here.room.compare()
         await here.heard()
         await here.asked()
-        assert here.counts.rooms_read.total() == 3
+        assert here.counts.resyncs.total() == 3
         here.failures.clear()
 
 
@@ -390,7 +393,7 @@ async def test_a_late_event_of_an_earlier_epoch_is_read_over_once(
         await here.heard()
         for _ in range(20):
             await here.asked()
-        assert here.counts.rooms_read.total() <= 3
+        assert here.counts.resyncs.total() <= 3
         elsewhere.select("B2")
         await ann.until(lambda: ann.revs[room_id] == 2)
         assert ann.maps[room_id] == holders_in_redis(valkey, room_id)

@@ -316,7 +316,8 @@ def test_who_cannot_start_says_in_one_line_what_to_do(
     arguments, settings = given(taken_port, valkey.url)
     if "--conf" not in arguments:
         arguments = [*arguments, "--conf", str(ROOT / "conf")]
-    done = run(tmp_path, *arguments, **({"SEATWS_REDIS__URL": valkey.url} | settings))
+    usual = {"SEATWS_REDIS__URL": valkey.url, "SEATWS_SERVER__PORT": "0"}
+    done = run(tmp_path, *arguments, **(usual | settings))
     (line,) = done.stderr.splitlines()
     assert re.fullmatch(says, line), line
     assert done.returncode == 2

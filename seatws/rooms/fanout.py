@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from seatws.counts import Counts
 from seatws.frames import deflated, text_frame
 from seatws.messages import Message, SeatReleased, SeatSelected, encode
 from seatws.rooms.peer import AWAY, BEHIND, Viewer
@@ -47,6 +48,10 @@ class _Flush:
     deflated: bytes | None = None
     """As `shared`, but large frames deflated; None until a viewer needs it."""
     took_s: float = 0.0
+    viewers: int = 0
+    """So many have been served."""
+    since: float = 0.0
+    """Since when its first change is known, loop time."""
 
 
 class Fanout:
@@ -56,7 +61,7 @@ class Fanout:
         loop: Where flushes run.
         snapshot: Makes the frame with the room's whole map, as of the last change that was pushed;
             deflated if it is called with True.
-        on_behind: Called each time a viewer falls behind.
+        counts: What is counted on the way.
         deflate_from: The shortest frame that is deflated, bytes.
     """
 
@@ -64,14 +69,14 @@ class Fanout:
         self,
         loop: asyncio.AbstractEventLoop,
         snapshot: Callable[[bool], bytes],
-        on_behind: Callable[[], None],
+        counts: Counts,
         deflate_from: int,
     ) -> None:
         self.viewers: dict[Viewer, None] = {}
         """In the order in which they came."""
         self._loop = loop
         self._snapshot = snapshot
-        self._on_behind = on_behind
+        self._counts = counts
         self._deflate_from = deflate_from
         self._first = 1
         self._frames: list[bytes] = []
@@ -80,6 +85,8 @@ class Fanout:
         """The same for viewers that take deflated frames, as far as one needed them."""
         self._last_large = 0
         """The rev of the last frame that is large enough."""
+        self._waiting_since = 0.0
+        """Since when the first change that is in no flush is known, loop time; 0: there is none."""
         self._due: asyncio.Handle | None = None
         self._flush: _Flush | None = None
         self._not_before = 0.0
@@ -93,6 +100,8 @@ class Fanout:
         """Take the next change. It goes out with the next flush."""
         if len(frame) >= self._deflate_from:
             self._last_large = self._head
+        if not self._waiting_since:
+            self._waiting_since = self._loop.time()
         self._frames.append(frame)
         self._schedule()
 
@@ -102,6 +111,7 @@ class Fanout:
         self._frames = []
         self._deflated = []
         self._last_large = 0
+        self._waiting_since = 0.0
         self._flush = None
         for viewer in self.viewers:
             viewer.next_rev = BEHIND
@@ -136,7 +146,7 @@ class Fanout:
         self.viewers.pop(viewer, None)
         viewer.next_rev = AWAY
 
-    def answer(self, viewer: Viewer, rev: int, message: Message) -> None:
+    def answer(self, viewer: Viewer, rev: int, message: Message, asked_at: float = 0.0) -> None:
         """Send the answer to a request of the viewer's own.
 
         Args:
@@ -144,18 +154,19 @@ class Fanout:
             rev: The change whose place in the order the answer takes; the viewer gets it instead
                 of that change. 0: it has no place, but does not overtake an earlier answer.
             message: The answer, with its rev if it has one.
+            asked_at: When the request was read, `time.monotonic()`; 0: that is not counted.
         """
         if viewer.answers is not None:
-            viewer.answers.append((rev or viewer.answers[-1][0], message))
+            viewer.answers.append((rev or viewer.answers[-1][0], message, asked_at))
         elif rev and viewer.next_rev != BEHIND and viewer.next_rev <= rev:
-            viewer.answers = [(rev, message)]
+            viewer.answers = [(rev, message, asked_at)]
         else:
-            viewer.peer.tell(_without_rev(message))  # the map that it has or gets holds the change
+            self._answer_now(viewer, message, asked_at)  # the map that it has or gets tells all
 
-    def answer_apart(self, viewer: Viewer, message: Message) -> None:
+    def answer_apart(self, viewer: Viewer, message: Message, asked_at: float = 0.0) -> None:
         """Send an answer now, outside the order: a snapshot that holds its change is to come."""
         self._send_answers(viewer)
-        viewer.peer.tell(_without_rev(message))
+        self._answer_now(viewer, message, asked_at)
 
     def release_answers(self) -> None:
         """Send the answers that wait for a change which may not come for long."""
@@ -187,7 +198,9 @@ class Fanout:
             shared=b"".join(self._frames),
             has_large=self._last_large >= self._first,
             queue=iter(tuple(self.viewers)),
+            since=self._waiting_since,
         )
+        self._waiting_since = 0.0
         self._send_slice(self._flush)
 
     def _send_slice(self, flush: _Flush) -> None:
@@ -209,6 +222,7 @@ class Fanout:
                 viewer.peer.send(shared)
                 viewer.next_rev = head
         flush.took_s += time.perf_counter() - began
+        flush.viewers += sent
         if sent == VIEWERS_PER_SLICE:
             self._loop.call_soon(self._send_slice, flush)
         else:
@@ -216,10 +230,13 @@ class Fanout:
 
     def _end_flush(self, flush: _Flush) -> None:
         self._flush = None
-        del self._frames[: flush.head - self._first]
-        del self._deflated[: flush.head - self._first]
+        changes, now = flush.head - self._first, self._loop.time()
+        del self._frames[:changes]
+        del self._deflated[:changes]
         self._first = flush.head
-        self._not_before = self._loop.time() + min(flush.took_s * PAUSE_FACTOR, LONGEST_PAUSE_S)
+        self._not_before = now + min(flush.took_s * PAUSE_FACTOR, LONGEST_PAUSE_S)
+        if changes:
+            self._counts.flushed(flush.viewers, changes, now - flush.since)
         if self._frames:
             self._schedule()
 
@@ -256,7 +273,7 @@ class Fanout:
         at, answers = viewer.next_rev, viewer.answers or []
         frames = self._deflated_frames() if viewer.peer.deflates else self._frames
         taken = 0
-        for rev, message in answers:
+        for rev, message, asked_at in answers:
             if rev >= head:
                 break
             if rev >= at:
@@ -265,6 +282,7 @@ class Fanout:
             else:
                 message = _without_rev(message)
             yield text_frame(encode(message))
+            self._counts.answered(asked_at)
             taken += 1
         yield from frames[at - self._first : head - self._first]
         viewer.answers = answers[taken:] or None
@@ -272,12 +290,16 @@ class Fanout:
     def _fall_behind(self, viewer: Viewer) -> None:
         self._send_answers(viewer)
         viewer.next_rev = BEHIND
-        self._on_behind()
+        self._counts.slow_viewers += 1
 
     def _send_answers(self, viewer: Viewer) -> None:
         answers, viewer.answers = viewer.answers, None
-        for _, message in answers or ():
-            viewer.peer.tell(_without_rev(message))
+        for _, message, asked_at in answers or ():
+            self._answer_now(viewer, message, asked_at)
+
+    def _answer_now(self, viewer: Viewer, message: Message, asked_at: float) -> None:
+        viewer.peer.tell(_without_rev(message))
+        self._counts.answered(asked_at)
 
 
 def _without_rev(message: Message) -> Message:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from seatws.config import Config
+from seatws.counts import Counts
 from seatws.errors import ClientError, LimitReached, StoreError
 from seatws.holds import Event, Outcome
 from seatws.logs import log_refusal
@@ -22,7 +23,6 @@ from seatws.messages import (
     SelectSeats,
     refusal_of,
 )
-from seatws.metrics import Counts
 from seatws.privacy import UserInfoFilter
 from seatws.rooms.answers import answers_to, error_of
 from seatws.rooms.peer import Peer, Viewer
@@ -180,7 +180,7 @@ class Hub:
             peer.client_id,
             seats,
             bytes(command.user_info),
-            lambda outcome: self._answer(peer, command, outcome),
+            self._answerer(peer, command),
         )
 
     def release(self, peer: Peer, command: ReleaseSeat) -> None:
@@ -189,7 +189,7 @@ class Hub:
             command.room_id,
             peer.client_id,
             command.seat_id,
-            lambda outcome: self._answer(peer, command, outcome),
+            self._answerer(peer, command),
         )
 
     async def settle(self) -> None:
@@ -267,9 +267,16 @@ class Hub:
     # ------------------------------------------------------------ what Redis says
 
     def on_event(self, room_id: str, event: Event) -> None:
-        """A room changed, here or elsewhere (StoreListener, FeedListener)."""
+        """A room changed elsewhere (FeedListener)."""
         if room := self.rooms.get(room_id):
             room.on_event(event)
+
+    def on_commit(self, room_id: str, event: Event) -> None:
+        """A room was changed from here (StoreListener)."""
+        changes = self._counts.changes
+        for change in event.changes:
+            changes[change.kind] += 1
+        self.on_event(room_id, event)
 
     def on_feed_moved(self, room_id: str) -> None:
         """The room is at another server now (FeedListener)."""
@@ -294,8 +301,10 @@ class Hub:
 
     def on_round_trip(self, seconds: float) -> None:
         """A pipeline was answered (StoreListener)."""
+        self._counts.redis_round_trip_s.observe(seconds)
 
     def _went_away(self, server: Server) -> None:
+        self._counts.redis_losses += 1
         if server in self._topology.servers and server not in self._away:
             self._away[server] = time.monotonic()
             log.error("Redis%s is away; seats can't be changed until it is back", _at(server))
@@ -405,37 +414,41 @@ class Hub:
 
     # ------------------------------------------------------------ answers
 
-    def _answer(
-        self,
-        peer: Peer,
-        command: SelectSeat | SelectSeats | ReleaseSeat,
-        outcome: Outcome | StoreError,
-    ) -> None:
-        if isinstance(outcome, StoreError):
-            self.refuse(peer, command, outcome)
-        elif error := error_of(outcome, self._max_seats):
-            self.refuse(peer, command, error)
-        else:
-            for rev, message in answers_to(command, peer.client_id, outcome):
-                self._tell_in_order(peer, command.room_id, rev, message)
+    def _answerer(self, peer: Peer, command: SelectSeat | SelectSeats | ReleaseSeat) -> Done:
+        asked_at = time.monotonic()
+
+        def answer(outcome: Outcome | StoreError) -> None:
+            if isinstance(outcome, StoreError):
+                self.refuse(peer, command, outcome, asked_at)
+            elif error := error_of(outcome, self._max_seats):
+                self.refuse(peer, command, error, asked_at)
+            else:
+                for rev, message in answers_to(command, peer.client_id, outcome):
+                    self._tell_in_order(peer, command.room_id, rev, message, asked_at)
+
+        return answer
 
     def refuse(
         self,
         peer: Peer,
         command: JoinRoom | SelectSeat | SelectSeats | ReleaseSeat,
         error: ClientError | StoreError,
+        asked_at: float = 0.0,
     ) -> None:
-        """Answer a request with an error."""
+        """Answer a request, read at `asked_at` (`time.monotonic()`), with an error."""
         self._counts.refusals[error.code] += 1
         answer = refusal_of(command, error)
         log_refusal(peer.client_id, answer)
-        self._tell_in_order(peer, command.room_id, 0, answer)
+        self._tell_in_order(peer, command.room_id, 0, answer, asked_at)
 
-    def _tell_in_order(self, peer: Peer, room_id: str, rev: int, message: Message) -> None:
+    def _tell_in_order(
+        self, peer: Peer, room_id: str, rev: int, message: Message, asked_at: float
+    ) -> None:
         if viewer := peer.viewers.get(room_id):
-            self.rooms[room_id].answer(viewer, rev, message)
+            self.rooms[room_id].answer(viewer, rev, message, asked_at)
         else:
             peer.tell(message)
+            self._counts.answered(asked_at)
 
 
 def _at(server: Server) -> str:

@@ -58,4 +58,4 @@ class Viewer:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.next_rev = AWAY
-        self.answers: list[tuple[int, Message]] | None = None
+        self.answers: list[tuple[int, Message, float]] | None = None

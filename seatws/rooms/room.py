@@ -7,14 +7,14 @@ import logging
 import random
 from collections.abc import Callable
 
+from seatws.counts import Counts
 from seatws.errors import StoreError
 from seatws.frames import text_frame
 from seatws.holds import Change, Event, Hold, Mirror, Snapshot, hold_of
 from seatws.messages import Message, RoomJoined, SeatReleased, SeatSelected, encode
-from seatws.metrics import Counts
 from seatws.privacy import UserInfoFilter
 from seatws.rooms.fanout import Fanout
-from seatws.rooms.peer import Viewer
+from seatws.rooms.peer import BEHIND, Viewer
 from seatws.rooms.snapshots import SnapshotFrames
 from seatws.store.feed import Feed
 from seatws.store.holds import HoldStore
@@ -66,9 +66,7 @@ class Room:
         self._snapshots = SnapshotFrames(
             room_id, self.mirror, deflate_from, self._loop.time, self._now_ms
         )
-        self._fanout = Fanout(
-            self._loop, self._snapshots.frame, counts.viewer_fell_behind, deflate_from
-        )
+        self._fanout = Fanout(self._loop, self._snapshots.frame, counts, deflate_from)
         self._meanwhile: list[Event] = []
         self._is_closed = False
         self.waiting_since = 0.0
@@ -110,6 +108,11 @@ class Room:
         """How many viewers it has."""
         return len(self._fanout.viewers)
 
+    @property
+    def viewers_behind(self) -> int:
+        """How many of them get no changes until they have read what they were sent."""
+        return sum(1 for viewer in self._fanout.viewers if viewer.next_rev == BEHIND)
+
     def _subscribed(self, error: StoreError | None) -> None:
         if self._is_closed:
             return
@@ -130,6 +133,7 @@ class Room:
         joined = RoomJoined(
             room_id=self.room_id, client_id=viewer.peer.client_id, request_id=request_id
         )
+        self._counts.joins += 1
         self._fanout.join(viewer, text_frame(encode(joined)))
 
     def leave(self, viewer: Viewer) -> None:
@@ -146,14 +150,15 @@ class Room:
         """All that the viewer was sent is out: if it fell behind, it gets the map."""
         self._fanout.recover(viewer)
 
-    def answer(self, viewer: Viewer, rev: int, message: Message) -> None:
+    def answer(self, viewer: Viewer, rev: int, message: Message, asked_at: float = 0.0) -> None:
         """Answer a viewer's request in its place; see `Fanout.answer`."""
         if not self.has(viewer):
             viewer.peer.tell(message)  # it waits to join, and has seen nothing yet
+            self._counts.answered(asked_at)
         elif self.is_live:
-            self._fanout.answer(viewer, rev, message)
+            self._fanout.answer(viewer, rev, message, asked_at)
         else:
-            self._fanout.answer_apart(viewer, message)
+            self._fanout.answer_apart(viewer, message, asked_at)
 
     def changed(self) -> asyncio.Future[None]:
         """Done at the next change, or when nothing can be vouched for any more."""
@@ -172,7 +177,7 @@ class Room:
             return
         self._reading = True
         self._meanwhile.clear()  # the snapshot is asked for after them, so it has them
-        self._counts.room_read(cause)
+        self._counts.resyncs[cause] += 1
         self._store.snapshot(self.room_id, self._loaded)
 
     def on_event(self, event: Event) -> None:
@@ -242,6 +247,9 @@ class Room:
 
     def _apply(self, change: Change) -> None:
         hold = self._hold_of(change) if change.kind == "selected" else None
+        if change.kind == "expired" and (ended := self.mirror.holds.get(change.seat_id)):
+            lag_ms = self._now_ms() - ended.deadline_ms
+            self._counts.expiry_lag_s.observe(max(0, lag_ms) / 1000)
         self.mirror.apply(change, hold)
         self._snapshots.seat_changed(change.seat_id)
         if self._fanout.viewers:

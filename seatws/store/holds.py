@@ -59,8 +59,8 @@ Arguments = tuple[str | bytes | int, ...]
 class StoreListener(Protocol):
     """Who hears of changes and of the store's state. Called on the loop; must not raise."""
 
-    def on_event(self, room_id: str, event: Event) -> None:
-        """The room changed. For changes of this instance: before their outcomes are reported."""
+    def on_commit(self, room_id: str, event: Event) -> None:
+        """A script call of ours changed the room; told before the outcomes are."""
 
     def on_store_up(self, server: Server) -> None:
         """A server is back; what happened in its rooms meanwhile is unknown."""
@@ -235,7 +235,7 @@ class HoldStore:
             except (msgspec.DecodeError, UnicodeError, TypeError, IndexError):
                 log.error("a script call was answered with what is no answer of ours")
         if event is not None:
-            self._listener.on_event(commit.room_id, event)
+            self._listener.on_commit(commit.room_id, event)
         if not is_safe:
             # It stands, and everybody is told; but nobody is promised what may yet be lost.
             outcomes = [_UNSAFE] * len(commit.waiting)

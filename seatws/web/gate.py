@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 from weakref import WeakKeyDictionary
 
 from seatws.config import Config
+from seatws.counts import Counts
 from seatws.errors import (
     ConfigError,
     NotAllowed,
@@ -47,13 +48,15 @@ class Gate:
     Args:
         config: Origins, and the limit on failed sign-ins.
         directory: Where plugins.toml is.
+        counts: What is counted on the way; None: nobody will ask.
 
     Raises:
         ConfigError: A plugin can't be loaded or is misconfigured.
     """
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    def __init__(self, config: Config, directory: Path, counts: Counts | None = None) -> None:
         self._directory = directory
+        self._counts = counts or Counts()
         self._origins = Origins(config.server.allowed_origins)
         per_minute = config.limits.failed_sign_ins_per_minute
         self._failures = Buckets(per_minute / _MINUTE_S, per_minute) if per_minute else None
@@ -133,8 +136,15 @@ class Gate:
         """
         while True:
             reloaded = self.reloaded
-            identity = await self._identify(request)
+            try:
+                identity = await self._identify(request)
+            except NoToken:
+                raise
+            except (Unauthenticated, RateLimited):
+                self._counts.sign_ins["refused"] += 1
+                raise
             if reloaded is self.reloaded:
+                self._counts.sign_ins["accepted"] += 1
                 return identity
             # It was given before a reload that took effect meanwhile.
 

@@ -26,6 +26,8 @@ SUBPROTOCOL = "seatws.v1"
 class SeatHandler(ProblemHandler, WebSocketHandler):
     """`GET /ws/{client_id}`: upgrades, and is gone once the socket is handed over."""
 
+    route = "/ws/{client_id}"
+
     methods = "GET"
 
     def initialize(self, sockets: Sockets, origins: Origins) -> None:

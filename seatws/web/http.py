@@ -128,6 +128,8 @@ class _Handler(ApiHandler):
 class HealthHandler(_Handler):
     """`GET /health`: whether this instance can serve."""
 
+    route = "/health"
+
     def get(self) -> None:
         """200 when Redis can be reached and it is not on its way down, else 503."""
         hub = self.api.hub
@@ -149,6 +151,8 @@ class HealthHandler(_Handler):
 
 class StatsHandler(_Handler):
     """`GET /stats`: this instance's figures; no client ids, no names."""
+
+    route = "/stats"
 
     async def get(self) -> None:
         """Each room that is followed here, with its viewers and holds."""
@@ -173,6 +177,8 @@ class StatsHandler(_Handler):
 
 class SelectionsHandler(_Handler):
     """`GET /room/{room_id}/selections`: the room's map, at once or at its next change."""
+
+    route = "/room/{room_id}/selections"
 
     waiting: asyncio.Future[None] | None = None
     gone = False
@@ -238,6 +244,8 @@ class SelectionsHandler(_Handler):
 class SelectionHandler(_Handler):
     """`/room/{room_id}/selections/{seat_id}`: one hold."""
 
+    route = "/room/{room_id}/selections/{seat_id}"
+
     methods = "PUT, DELETE, OPTIONS"
 
     async def put(self, room_id: str, seat_id: str) -> None:
@@ -286,6 +294,8 @@ class SelectionHandler(_Handler):
 
 class MetricsHandler(_Handler):
     """`GET /metrics`: Prometheus text."""
+
+    route = "/metrics"
 
     def get(self) -> None:
         """All that is counted."""

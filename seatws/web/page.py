@@ -21,6 +21,8 @@ _POLICY: Final = (
 class PageHandler(ProblemHandler, StaticFileHandler):
     """Files of `static/`; no script but our own runs on the page (Content-Security-Policy)."""
 
+    route = "/static"
+
     async def get(self, path: str, include_body: bool = True) -> None:
         """Answer with the file."""
         if "\0" in path:  # the file system would raise

@@ -39,6 +39,9 @@ _CODE: Final = {
 class ProblemHandler(RequestHandler):
     """Answers every error as `application/problem+json` (RFC 9457)."""
 
+    route = "other"
+    """What it is counted as."""
+
     methods = "GET, HEAD"
     """What the address takes, for those who ask with another method (RFC 9110 15.5.6)."""
     request_id = ""

@@ -11,9 +11,9 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from seatws.config import Config
+from seatws.counts import Counts
 from seatws.errors import CloseCode
 from seatws.logs import loggable
-from seatws.metrics import Counts
 from seatws.rooms.hub import Hub
 from seatws.web.connection import CLOSE_S
 from seatws.web.gate import Gate
