@@ -258,11 +258,11 @@ CANNOT_START: dict[str, tuple[Callable[[str, str], Given], str]] = {
     ),
     "address of another machine": (
         lambda port, url: (["--address", "203.0.113.7"], {}),
-        r"server\.\w+: can't listen on 203\.0\.113\.7:8001: .*choose an address of this machine.*",
+        r"server\.\w+: can't listen on 203\.0\.113\.7:0: .*choose an address of this machine.*",
     ),
     "address that is no host": (
         lambda port, url: (["--address", "no.such.host.invalid"], {}),
-        r"server\.\w+: can't listen on no\.such\.host\.invalid:8001: .*choose an address.*",
+        r"server\.\w+: can't listen on no\.such\.host\.invalid:0: .*choose an address.*",
     ),
     "address that is none": (
         lambda port, url: (["--address", "127.0.0.1:80"], {}),
