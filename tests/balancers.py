@@ -185,6 +185,13 @@ class HAProxy(Balancer):
     def take_out(self, number: int) -> None:
         assert self.command(f"set server seatws/{self.names[number]} state drain").strip() == ""
 
+    def has_none_left(self) -> bool:
+        """Whether all instances have failed their health checks."""
+        states = [line.split(",") for line in self.command("show stat").splitlines()]
+        of_ours = [one[17] for one in states if one[0] == "seatws" and one[1] in self.names]
+        assert len(of_ours) == len(self.names)
+        return set(of_ours) == {"DOWN"}
+
     def check(self) -> str:
         return self._said(["-c", "-f", f"{self.conf}"])
 

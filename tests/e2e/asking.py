@@ -13,6 +13,9 @@ from typing import Any, Self
 from tests.harness import LIMIT_S, unique, wait_until_async
 
 WAIT_S = 1
+"""The longest that it waits for a change."""
+THINKING_S = 0.02
+"""How long it thinks before the next round."""
 
 
 class Asking:
@@ -63,7 +66,7 @@ class Asking:
 
     def _ask_on(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=LIMIT_S)
-        seat = f"{self._map}/{self._client_id}"[:120]
+        seat = f"{self._map}/{self._client_id}"
         holds = json.dumps({"client_id": self._client_id})
         while not self._stop.is_set():
             self._ask(connection, "PUT", seat, holds)
@@ -72,6 +75,7 @@ class Asking:
             self._ask(connection, "GET", f"{self._map}?wait={WAIT_S}", headers=known)
             self._ask(connection, "DELETE", f"{seat}?client_id={self._client_id}")
             self.rounds += 1
+            self._stop.wait(THINKING_S)
         connection.close()
 
     def _ask(
