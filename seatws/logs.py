@@ -174,8 +174,9 @@ class _Text(logging.Formatter):
             message += f" (request {request_id})"
         text = f"{self.time_of(record)} {record.levelname} {record.name}: {message}"
         if record.exc_info:
-            traceback = self.formatException(record.exc_info).split("\n")
-            text = "\n".join([text, *map(one_line, traceback)])
+            # Indented: an error's own text may look like a line of ours.
+            for line in self.formatException(record.exc_info).split("\n"):
+                text += f"\n  {one_line(line)}"
         return text
 
     def time_of(self, record: logging.LogRecord) -> str:

@@ -173,7 +173,7 @@ async def test_unsent_is_all_that_is_not_with_the_network() -> None:
         assert peer.data == whole
         assert connection.unsent == 0
         assert connection.heard == ["(drained)"]
-        assert connection.frames_out == len(sent)
+        assert connection.sends == len(sent)
 
 
 async def test_a_client_is_behind_above_the_limit_until_all_is_out() -> None:

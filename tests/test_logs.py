@@ -73,7 +73,7 @@ def test_a_bug_is_logged_with_its_traceback(form: str, capsys: pytest.CaptureFix
         (line,) = found
         assert json.loads(line)["traceback"].endswith("ValueError: the reason")
     else:
-        assert found[-1] == "ValueError: the reason"
+        assert found[-1] == "  ValueError: the reason"
 
 
 LEVELS = ["debug", "info", "warning", "error"]
@@ -102,6 +102,135 @@ def test_setting_up_twice_logs_once(capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up(Log())
     logging.getLogger("seatws.x").error("once")
     assert len(lines(capsys)) == 1
+
+
+HOSTILE = {
+    "a line of its own": ("a\n2024-01-15T10:30:00.000Z ERROR x: y", r"a\n2024-01-15"),
+    "what a terminal obeys": ("a\x1b[2Jb", r"a\x1b[2Jb"),
+    "the same in one byte": ("a\x9b2Jb", r"a\x9b2Jb"),
+    "text that runs backwards": ("a\u202eb", r"a\u202eb"),
+    "what is no UTF-8": ("a\udcffb", r"a\udcffb"),
+    "a line in Unicode's eyes": ("a\u2028b", r"a\u2028b"),
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_line_stays_a_line(text: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever text is in it: it is written as an escape, in a traceback too."""
+    logs.set_up(Log())
+    logging.getLogger("seatws.x").info("found %s", text)
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logging.getLogger("seatws.x").exception("failed")
+    found = lines(capsys)
+    assert shown in found[0]
+    assert found[1].endswith("ERROR seatws.x: failed")
+    assert all(line.startswith("  ") for line in found[2:])
+    assert "".join(found).isprintable()
+
+
+@pytest.mark.parametrize(("text", "shown"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_line_for_machines_can_be_read_again(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it was, as far as there is a way to write it; always one line, always UTF-8."""
+    logs.set_up(Log(format="json"))
+    logging.getLogger("seatws.x").info("found %s", text)
+    (line,) = capsys.readouterr().out.split("\n")[:-1]
+    found = json.loads(line)["message"]
+    assert found in (f"found {text}", f"found {shown}")
+
+
+def test_what_has_a_name_in_the_message_has_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """That alone: what else a line was given may be more than is to be logged."""
+    logs.set_up(Log(format="json"))
+    facts = {"who": "ann", "count": 3, "level": "high", "email": "ann@example.com"}
+    logging.getLogger("seatws.x").warning("%(who)s: %(count)d, %(level)s", facts)
+    found = json.loads(lines(capsys)[0])
+    del found["time"]
+    assert found == {
+        "level": "warning",
+        "logger": "seatws.x",
+        "message": "ann: 3, high",
+        "who": "ann",
+        "count": 3,
+    }
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_names_its_request(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """At its end, or under a key of its own; what does not look like an id is left out."""
+    logs.set_up(Log(format=form))  # type: ignore[arg-type]  # one of its words
+    log = logging.getLogger("seatws.x")
+    log.info("one", extra=logs.about("q-1"))
+    for no_id in (None, "", "a b", "a\n", "ann@example.com", "x" * 65, "é"):
+        log.info("two", extra=logs.about(no_id))
+    first, *others = lines(capsys)
+    if form == "json":
+        assert json.loads(first)["request_id"] == "q-1"
+        assert all("request_id" not in json.loads(line) for line in others)
+    else:
+        assert first.endswith("one (request q-1)")
+        assert all(line.endswith(": two") for line in others)
+
+
+def test_times_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """Seconds are formatted once for all of their lines, and no longer."""
+    logs.set_up(Log())
+    log = logging.getLogger("seatws.x")
+    for created in (1705314600.0, 1705314600.9994, 1705314601.25, 1705314600.5):
+        record = log.makeRecord("seatws.x", logging.INFO, "f", 1, "m", (), None)
+        record.created, record.msecs = created, created % 1 * 1000
+        log.handle(record)
+    assert [line.split(" ")[0] for line in lines(capsys)] == [
+        "2024-01-15T10:30:00.000Z",
+        "2024-01-15T10:30:00.999Z",
+        "2024-01-15T10:30:01.250Z",
+        "2024-01-15T10:30:00.500Z",
+    ]
+
+
+def test_the_level_is_switched_to_debug_and_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each time it says so, where it can be heard; Tornado and asyncio stay as quiet as ever."""
+    logs.set_up(Log(level="error"))
+    switch = logs.LevelSwitch("error")
+    names = ("seatws.x", "asyncio")
+
+    def speak() -> None:
+        for name in names:
+            logging.getLogger(name).debug("d")
+            logging.getLogger(name).warning("w")
+
+    for _ in range(2):
+        speak()
+        switch.toggle()
+        speak()
+        switch.toggle()
+    found = [" ".join(line.split(" ")[1:]) for line in lines(capsys)]
+    once = [
+        "INFO seatws.logs: the log level is debug; SIGUSR1 again, or a reload, ends that",
+        "DEBUG seatws.x: d",
+        "WARNING seatws.x: w",
+        "WARNING asyncio: w",
+        "INFO seatws.logs: the log level is error again",
+    ]
+    assert found == once * 2
+
+
+def test_where_debug_is_the_level_there_is_nothing_to_switch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It says so, and stays."""
+    logs.set_up(Log(level="debug"))
+    switch = logs.LevelSwitch("debug")
+    for _ in range(2):
+        switch.toggle()
+        logging.getLogger("seatws.x").debug("d")
+    assert [line.split(" ", 1)[1] for line in lines(capsys)] == [
+        "INFO seatws.logs: the log level is debug, as log.level says: nothing to switch",
+        "DEBUG seatws.x: d",
+    ] * 2
 
 
 class Answer(RequestHandler):

@@ -16,7 +16,14 @@ from tests.harness import ROOT
 
 PACKAGE = Path(seatws.__file__).parent
 PURE = ("messages", "holds", "errors", "frames", "deflate", "privacy")
-PURE_BUT_FOR_CONFIG = ("rooms.answers", "rooms.peer", "rooms.snapshots", "web.rate", "web.origins")
+PURE_BUT_FOR_CONFIG = (
+    "rooms.answers",
+    "rooms.peer",
+    "rooms.snapshots",
+    "web.rate",
+    "web.origins",
+    "web.mass_disconnection",
+)
 
 # What may be imported by what stands below it. Modules of the package itself that are not named
 # (config, metrics, logs, ...) make a layer of their own, above the pure ones.

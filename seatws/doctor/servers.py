@@ -132,7 +132,7 @@ def open_at(url: str, settings: Redis) -> redis.Redis:
 
 def unusable(exc: Exception, prefix: str) -> Finding:
     """What to say of a server that can't be asked."""
-    why = explain(exc)
+    why = explain(exc).rstrip(".")
     if isinstance(exc, redis.exceptions.NoPermissionError):
         fix = f"`ACL SETUSER <user> {rights.RIGHTS.format(prefix=prefix)}` there"
     elif isinstance(exc, redis.exceptions.AuthenticationError) or "password" in why:

@@ -6,7 +6,7 @@ import contextlib
 import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import redis.exceptions
@@ -22,7 +22,7 @@ from seatws.store.embedded import EmbeddedServer
 Found = Generator[Finding, None, list[Server]]
 """Findings on the way to the servers."""
 
-_LOST: Final = ("fail", "fail?", "noaddr")
+_LOST: Final = {"fail", "fail?", "noaddr"}
 """Flags of CLUSTER NODES."""
 
 
@@ -119,23 +119,41 @@ def _quorum(sentinel: Server, name: str) -> Iterator[Finding]:
 
 
 def _in_cluster(url: RedisUrl, settings: Redis) -> Found:
+    silent: dict[Address, Finding] = {}
+    servers: list[Server] = []
     for address in url.addresses:
-        name = f"Redis {shown(address)}"
-        with _asking(name, url.of_server(address), settings) as seed:
+        with _asking(f"Redis {shown(address)}", url.of_server(address), settings) as seed:
             try:
-                ranges = seed.ask("CLUSTER", "SLOTS")
-                info = seed.ask("CLUSTER", "INFO")
-                nodes = seed.ask("CLUSTER", "NODES")
+                seen = _Seen(
+                    address,
+                    seed.ask("CLUSTER", "SLOTS"),
+                    seed.ask("CLUSTER", "INFO"),
+                    [line.split() for line in seed.ask("CLUSTER", "NODES").splitlines() if line],
+                )
             except (redis.exceptions.RedisError, OSError) as exc:
-                yield unusable(exc, settings.prefix)._replace(about=name)
+                silent[address] = unusable(exc, settings.prefix)._replace(about=seed.name)
                 continue
-        yield from cluster_state(info, nodes)
-        return list(_of_cluster(ranges, url, settings, address))
-    return []
+        yield from cluster_state(seen.info, seen.nodes)
+        servers = list(_of_cluster(seen, url, settings))
+        break
+    names = {server.name for server in servers}
+    yield from (found for found in silent.values() if found.about not in names)
+    return servers
 
 
-def cluster_state(info: str, nodes: str) -> Iterator[Finding]:
-    """What one server thinks of its cluster: CLUSTER INFO and CLUSTER NODES, as text."""
+class _Seen(NamedTuple):
+    """What one server says of its cluster."""
+
+    asked: Address
+    ranges: list[Any]
+    """CLUSTER SLOTS."""
+    info: str
+    nodes: list[list[str]]
+    """CLUSTER NODES: the words of its lines."""
+
+
+def cluster_state(info: str, nodes: list[list[str]]) -> Iterator[Finding]:
+    """What one server thinks of its cluster: CLUSTER INFO, and the words of CLUSTER NODES."""
     fields = dict(line.split(":", 1) for line in info.split() if ":" in line)
     assigned = int(fields.get("cluster_slots_assigned", "0"))
     if fields.get("cluster_state") != "ok":
@@ -148,11 +166,10 @@ def cluster_state(info: str, nodes: str) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "cluster", f"its state is ok, all {SLOTS} slots have a server")
-    lines = [line.split() for line in nodes.splitlines() if line]
-    replicated = {line[3] for line in lines if not _flags(line) & set(_LOST)}
-    for line in lines:
+    replicated = {line[3] for line in nodes if not _flags(line) & _LOST}
+    for line in nodes:
         flags, where = _flags(line), line[1].partition("@")[0]
-        if flags & set(_LOST):
+        if flags & _LOST:
             yield Finding(
                 "warning",
                 "cluster",
@@ -168,14 +185,19 @@ def cluster_state(info: str, nodes: str) -> Iterator[Finding]:
             )
 
 
-def _of_cluster(
-    ranges: list[Any], url: RedisUrl, settings: Redis, asked: Address
-) -> Iterator[Server]:
+def _of_cluster(seen: _Seen, url: RedisUrl, settings: Redis) -> Iterator[Server]:
     slots: dict[Address, set[int]] = {}
     replicas: dict[Address, None] = {}
-    for first, last, primary, *others in ranges:
-        slots.setdefault(_address(primary, asked), set()).update(range(first, last + 1))
-        replicas |= dict.fromkeys(_address(other, asked) for other in others)
+    known: set[str] = set()
+    for first, last, *nodes in seen.ranges:
+        known |= {node[2] for node in nodes}
+        addresses = [_address(node, seen.asked) for node in nodes]
+        slots.setdefault(addresses[0], set()).update(range(first, last + 1))
+        replicas |= dict.fromkeys(addresses[1:])
+    for line in seen.nodes:  # SLOTS has no replica that has got nothing yet
+        if line[0] not in known and "slave" in _flags(line) and not _flags(line) & _LOST:
+            host, _, port = line[1].partition("@")[0].rpartition(":")
+            replicas[(host or seen.asked[0], int(port))] = None
     for address in [*slots, *(one for one in replicas if one not in slots)]:
         yield Server(
             f"Redis {shown(address)}",

@@ -76,10 +76,10 @@ class Connection:
         "closing_since",
         "deflates",
         "frames_in",
-        "frames_out",
         "heard_at",
         "opened_at",
         "pinged_at",
+        "sends",
         "unsent",
     )
 
@@ -110,7 +110,9 @@ class Connection:
         self.unsent = 0
         """Bytes that the client has not made room for."""
         self.frames_in = 0
-        self.frames_out = 0
+        self.sends = 0
+        """Of a frame each, or of several that were due together. To count their frames would cost
+        something for each viewer of each flush."""
         self.opened_at = now
         self.heard_at = now
         """When the client last sent anything, loop time; as all moments here."""
@@ -153,7 +155,7 @@ class Connection:
     def send(self, frames: bytes) -> None:
         """Send whole frames, after all that was sent before; dropped once it is closing."""
         if self._is_open:
-            self.frames_out += 1
+            self.sends += 1
             self._write(frames)
 
     def send_snapshot(self, frames: bytes) -> None:
@@ -317,6 +319,7 @@ class Connection:
     def _begin_close(self, code: int, frames: bytes) -> None:
         self.close_code = code
         self.closing_since = self._loop.time()
+        self.sends += 1
         self._write(frames)
         self._is_open = False
         self._resume()  # for its close, and its end

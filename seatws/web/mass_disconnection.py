@@ -94,7 +94,12 @@ class MassDisconnection:
         # The last one stays, however late we are: between two looks much may have been lost.
         while len(moments) > 1 and moments[0].at < now - WINDOW_S:
             moments.popleft()
-        worst = next((moment for moment in moments if moment.shows_it), None)
+        # Of the windows with the most losses the shortest.
+        worst = max(
+            (moment for moment in moments if moment.shows_it),
+            key=lambda moment: (moment.lost.total(), moment.at),
+            default=None,
+        )
         news: Begun | Over | None = None
         if worst is not None and self._noticed_at is None:
             self._noticed_at = now

@@ -34,7 +34,7 @@ LINES_PER_TURN: Final = 100
 """When thousands close at once, so many are logged before the loop does other things: 1.5 ms."""
 CLOSED: Final = (
     "closed: client %(client)s, code %(close_code)d, from %(address)s, after %(seconds).1f s, "
-    "%(frames_in)d frames in, %(frames_out)d out, rooms: %(rooms)s"
+    "%(frames_in)d frames in, %(sends)d sends out, rooms: %(rooms)s"
 )
 
 
@@ -102,7 +102,7 @@ class Sockets:
                 "address": socket.address or "-",
                 "seconds": round(loop.time() - socket.opened_at, 1),
                 "frames_in": socket.frames_in,
-                "frames_out": socket.frames_out,
+                "sends": socket.sends,
                 "rooms": tuple(socket.viewers) or socket.left,
             }
         )
