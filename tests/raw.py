@@ -11,8 +11,9 @@ import struct
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
-from tests.harness import LIMIT_S, Instance, Message, unique
+from tests.harness import LIMIT_S, Message, unique
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _MASK = b"\x12\x34\x56\x78"
@@ -76,6 +77,14 @@ class End:
         return self.messages[-1]
 
 
+class HasPort(Protocol):
+    """A server on this machine: an `Instance`, or an `App` in this process."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+
+
 class RawSocket:
     """One connection, from the bytes of its handshake on. It answers nothing by itself.
 
@@ -95,7 +104,7 @@ class RawSocket:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, server: Instance) -> AsyncIterator[RawSocket]:
+    async def open(cls, server: HasPort) -> AsyncIterator[RawSocket]:
         """Connect without a word."""
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         try:
@@ -107,7 +116,7 @@ class RawSocket:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, server: Instance, **headers: str) -> AsyncIterator[RawSocket]:
+    async def connect(cls, server: HasPort, **headers: str) -> AsyncIterator[RawSocket]:
         """Connect and shake hands, which must succeed."""
         async with cls.open(server) as raw:
             await raw.shake_hands(f"/ws/{unique('raw')}", **headers)
