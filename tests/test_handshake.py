@@ -316,3 +316,50 @@ async def test_a_ping_brings_its_payload_back_in_the_middle_of_a_message(server:
         assert await raw.receive() == (PONG, b"still there?")
         await raw.send(frame("", PONG), frame('"ping"}', CONTINUATION))
         assert (await raw.message())["type"] == "pong"
+
+
+# ---------------------------------------------------------------- agreeing to deflate
+
+AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+
+
+@pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize(
+    ("offers", "answer"),
+    [
+        (None, None),
+        ("permessage-deflate; client_max_window_bits", AGREED),  # Chrome
+        ("permessage-deflate", AGREED),  # Firefox, Safari
+        (
+            "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12",
+            f"{AGREED}; server_max_window_bits=12",
+        ),
+        ("x-webkit-deflate-frame", None),
+        ("permessage-deflate; server_max_window_bits=9", None),
+        ("permessage-deflate; server_max_window_bits=9, permessage-deflate", AGREED),
+        ("x-webkit-deflate-frame\r\nSec-WebSocket-Extensions: permessage-deflate", AGREED),
+        ("permessage-deflate; client_max_window_bits=potato", None),
+        (";;,,==", None),
+    ],
+    ids=[
+        "none",
+        "Chrome",
+        "Firefox",
+        "Python",
+        "another",
+        "too small a window",
+        "the second one",
+        "on two lines",
+        "wrong value",
+        "rubbish",
+    ],
+)
+async def test_an_offer_to_deflate_is_taken_up_or_not(
+    server: Instance, offers: str | None, answer: str | None
+) -> None:
+    """Either way the connection works; a wrong offer is no reason to refuse it."""
+    headers = {} if offers is None else {"Sec_WebSocket_Extensions": offers}
+    async with RawSocket.connect(server, **headers) as raw:
+        assert raw.headers.get("sec-websocket-extensions") == answer
+        await raw.say(type="ping", request_id="1")
+        assert (await raw.message())["request_id"] == "1"
