@@ -135,6 +135,25 @@ async def test_changes_that_came_during_a_flush_are_deflated_once(
     assert len(deflations) == 2
 
 
+@pytest.mark.gen_test(timeout=60)
+async def test_what_was_deflated_before_a_snapshot_is_not_sent_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The room is read anew in the middle of a flush: what follows is what changed since."""
+    monkeypatch.setattr(fanout, "VIEWERS_PER_SLICE", 1)
+    stage = Stage()
+    peers = [stage.join(RecordingPeer(deflates=True))[0] for _ in range(3)]
+    stage.change("A1")
+    await peers[0].until(lambda: peers[0].revs[ROOM] == 1)
+    assert peers[2].revs[ROOM] == 0
+    stage.fanout.restart(stage.rev)
+    await peers[2].until(lambda: peers[2].revs[ROOM] == 1)
+    stage.change("A2")
+    for peer in peers:
+        await peer.until(lambda: peer.revs[ROOM] == 2)  # noqa: B023
+        assert peer.maps[ROOM] == {"A1": "somebody", "A2": "somebody"}
+
+
 def test_frames_of_the_stage_are_large_and_small() -> None:
     """As the tests above take for granted."""
     loop = asyncio.new_event_loop()
