@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -243,6 +244,7 @@ class _Judge:
         state: dict[str, Held] | None = {}
         before: dict[str, Held] = {}
         excused: set[str] = set()
+        left = self._left_for(life)
         for at, client_id, message in self._outside:
             self._vouch(life, at, client_id, message)
         for rev in range(life.last + 1):
@@ -255,11 +257,19 @@ class _Judge:
                 self._take(life, state, rev, change)
             for shown in life.maps.get(rev, ()):
                 if state is None:
-                    self._explain(before, shown, excused)
-                    state = dict(shown)
+                    known = {seat for seat, held in shown.items() if (seat, held) in left}
+                    self._explain(before, shown, excused | known)
+                    state, left = dict(shown), set()
                     life.holds += [_Hold(seat, held) for seat, held in shown.items()]
                 elif state != shown:
                     self._blame("false_snapshot", f"rev {rev} is {state}, was sent as {shown}")
+
+    def _left_for(self, life: _Life) -> set[tuple[str, Held]]:
+        """With what a life may begin: a rollback leaves holds, and brings those back that ended."""
+        if not self._is_rollback:
+            return set()
+        before = itertools.takewhile(lambda each: each is not life, self.lives)
+        return {(hold.seat, hold.held) for each in before for hold in each.holds}
 
     def _vouch(self, life: _Life, at: int, client_id: str, message: Message) -> None:
         """Let an answer to somebody outside the room speak where the viewers are silent."""
@@ -293,13 +303,8 @@ class _Judge:
             was, now = before.get(seat), after.get(seat)
             ended = was is None or was == now or ("release", was.client, seat) in self._unseen
             begun = now is None or was == now or ("select", now.client, seat) in self._unseen
-            begun = begun or (self._is_rollback and self._has_been(seat, now))
             if not (ended and begun):
                 self._blame("changed_unasked", f"{seat} was {was}, is {now}")
-
-    def _has_been(self, seat: str, held: Held | None) -> bool:
-        """Whether there was that hold, so that the loss of its end brings it back."""
-        return any((hold.seat, hold.held) == (seat, held) for _, hold in self._holds())
 
     # ------------------------------------------------------------ answers
 
@@ -329,7 +334,7 @@ class _Judge:
         ended_unseen = self._has_unseen and ("release", client_id, seat) in self._unseen
         if "rev" in message or ended_unseen or len(self.lives) > 1:
             return
-        if not self._has_been(seat, held):
+        if not any((hold.seat, hold.held) == (seat, held) for _, hold in self._holds()):
             self._blame("unknown_hold", f"{client_id} was answered {message}")
 
     def _judge_refusal(self, request: _Request, message: Message) -> None:

@@ -81,8 +81,9 @@ class Cluster:
 
     def mend(self) -> None:
         """Start those again that were killed or paused, and wait until all is well."""
-        for node in self.running:
-            node.resume()
+        for node in self.nodes:
+            if node.is_paused:
+                node.resume()
         start_all(node for node in self.nodes if not node.runs)
         self.until_well()
 
@@ -110,7 +111,7 @@ class Cluster:
         believed = {one.port: not one.flags & {"fail", "fail?"} for one in view}
         owners = {one.port for one in view if one.slots}
         if state != "cluster_state:ok":
-            return state
+            return str(state)
         if believed != runs:
             return f"alive are {believed}"
         if owners != {other.port for other in self.primaries}:
@@ -121,7 +122,7 @@ class Cluster:
 
     @property
     def running(self) -> list[Node]:
-        """The nodes that were not killed."""
+        """The nodes that are neither killed nor paused."""
         return [node for node in self.nodes if node.runs]
 
     @property

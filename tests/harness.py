@@ -363,7 +363,7 @@ def free_port() -> int:
 class HasRooms(Protocol):
     """A Redis, of whatever shape, that tests may look into."""
 
-    def client(self) -> contextlib.AbstractContextManager[redis.Redis]:
+    def client(self) -> contextlib.AbstractContextManager[Any]:
         """A client of its own."""
 
 

@@ -135,6 +135,7 @@ class Node:
         conf.write_text("".join(f"{name} {value}\n" for name, value in [*common, *settings]))
         self._command = [program or get_binary_path(), conf, *["--sentinel"] * is_sentinel]
         self._process: subprocess.Popen[bytes] | None = None
+        self.is_paused = False
         self._redis = self.client()
         self._redis.response_callbacks.clear()  # a reply is what the server said
 
@@ -155,8 +156,8 @@ class Node:
 
     @property
     def runs(self) -> bool:
-        """Whether it was started and not killed since."""
-        return self._process is not None
+        """Whether it was started, and neither killed nor paused since."""
+        return self._process is not None and not self.is_paused
 
     @property
     def role(self) -> str:
@@ -213,26 +214,25 @@ class Node:
         self._redis.close()
         self._process.kill()
         self._process.wait(LIMIT_S)
-        self._process = None
+        self._process, self.is_paused = None, False
 
     def pause(self) -> None:
         """SIGSTOP: connections stand, nothing is answered."""
-        self._send(signal.SIGSTOP)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        self.is_paused = True
 
     def resume(self) -> None:
         """SIGCONT."""
-        self._send(signal.SIGCONT)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+        self.is_paused = False
 
     def stop(self) -> None:
         """End it, whatever its state."""
-        if self.runs:
-            self.resume()
+        if self._process is not None:
             self.kill()
         self._redis.close()
-
-    def _send(self, which: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(which)
 
 
 def start_all(nodes: Iterable[Node]) -> None:

@@ -68,10 +68,13 @@ def closed(who: int) -> Entry:
     return Entry(who, NAMES[who], "closed", {})
 
 
-def rules(history: list[Entry], redis: dict[str, int], *, lost: bool = False) -> set[str]:
+def rules(
+    history: list[Entry], redis: dict[str, int], *, lost: bool = False, is_rollback: bool = False
+) -> set[str]:
     """The rules that were broken."""
     holders = {seat: NAMES[who] for seat, who in redis.items()}
-    return {found.rule for found in check(history, "r", holders, [LOST_AT] if lost else [])}
+    lives = [LOST_AT] if lost else []
+    return {found.rule for found in check(history, "r", holders, lives, is_rollback=is_rollback)}
 
 
 JOINED = [whole(ANN, 0), whole(BOB, 0)]
@@ -169,6 +172,22 @@ def test_data_may_be_lost_when_that_is_said() -> None:
     ]
     assert rules(history, {"A": BOB}, lost=True) == set()
     assert {"went_back", "disagreement"} <= rules(history, {"A": BOB})
+
+
+def test_the_latest_changes_may_be_lost_when_that_is_said() -> None:
+    """A hold whose end was lost is back; one that never was, or is another's, is blamed."""
+
+    def after(holder: int) -> list[Entry]:
+        maps = [whole(who, 1, after_loss=True, A=holder) for who in (ANN, BOB)]
+        return [*ANN_HAD_A, *maps]
+
+    assert rules(after(ANN), {"A": ANN}, lost=True, is_rollback=True) == set()
+    assert rules(after(ANN), {"A": ANN}, lost=True) == {"changed_unasked"}
+    assert rules(after(ANN), {"A": ANN}) >= {"went_back"}
+    assert rules(after(EVE), {"A": EVE}, lost=True, is_rollback=True) == {"changed_unasked"}
+    again = [*after(ANN), released(ANN, 2, "A", ANN), released(BOB, 2, "A", ANN)]
+    back = [*again, whole(ANN, 4, after_loss=True, A=ANN), whole(BOB, 4, after_loss=True, A=ANN)]
+    assert rules(back, {"A": ANN}, lost=True, is_rollback=True) == {"changed_unasked"}
 
 
 BROKEN: dict[str, tuple[Rule, list[Entry], dict[str, int]]] = {

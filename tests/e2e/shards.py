@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import random
 from collections.abc import Callable, Sequence
 from typing import Self
@@ -118,3 +119,9 @@ async def until_health_says(code: int, instances: Sequence[Instance]) -> None:
     for instance in instances:
         while (await fetch(f"{instance.http}/health")).code != code:  # noqa: ASYNC110  # no Event
             await asyncio.sleep(0.01)
+
+
+def now() -> str:
+    """The moment as it stands on the wire; Redis runs on this machine."""
+    moment = datetime.datetime.now(datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
