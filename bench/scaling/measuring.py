@@ -1,0 +1,57 @@
+"""`bench/capacity --measure`: what the model's costs are on this machine, round by round."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from bench import page
+from bench.machine import machine, versions
+from bench.processes import Failed, allow_many_files
+from bench.results import spread
+from bench.scaling import figures, instance_costs
+from bench.scaling.costs import RESULTS
+from bench.scaling.figures import Figures
+from bench.scaling.redis_costs import RedisCosts
+from bench.servers import WithRedis
+
+ROUNDS: Final = 3
+CALLS: Final = 20_000
+SECONDS: Final = 4.0
+
+
+def run(command: str, *, is_quick: bool) -> int:
+    """Measure, print, keep. Returns the exit code.
+
+    Args:
+        command: How it was called.
+        is_quick: One short round with little load: that it runs, not what things cost.
+    """
+    allow_many_files()
+    found = Figures(
+        date=page.today(),
+        machine=machine(),
+        versions=versions(with_peers=False),
+        command=command,
+    )
+    failures: list[str] = []
+    for _ in range(1 if is_quick else ROUNDS):
+        try:
+            measure(found, *((1000, 0.5, 0.05) if is_quick else (CALLS, SECONDS, 1.0)))
+        except Failed as failed:
+            failures.append(str(failed))
+            print(f"a round ended early: {failed}", file=sys.stderr)
+    for name, values in found.values.items():
+        print(f"{name:26} {spread(values)}")
+    if not is_quick and found.values:
+        print(f"kept in {figures.keep(found, RESULTS)}")
+    return 1 if failures else 0
+
+
+def measure(found: Figures, calls: int, seconds: float, scale: float) -> None:
+    """One round: Redis on an empty server of its own, then instances on others."""
+    with WithRedis("Redis") as server:
+        costs = RedisCosts(server, calls)
+        costs.measure(found)
+        costs.close()
+    instance_costs.measure(found, seconds, scale)
