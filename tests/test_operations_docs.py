@@ -35,6 +35,7 @@ async def test_the_list_of_metrics_is_that_of_a_real_server(server: Instance) ->
         await client.join(room)
         await client.select(room, "A1")
         assert (await other.select(room, "A1"))["code"] == "seat_taken"
+    await fetch(f"{server.http}/health")  # a request shows when it is answered
     families = text_string_to_metric_families((await fetch(f"{server.http}/metrics")).body.decode())
     served = {
         family.name + ("_total" if family.type == "counter" else ""): Documented(
@@ -55,6 +56,16 @@ async def test_what_alerts_compare_with_zero_is_there_from_the_start(start: Star
     ):
         for value in values.replace("select_seats?", "select_seat|select_seats").split("|"):
             assert f'{metric}{{{label}="{value}"}} 0.0' in text, (metric, value)
+
+
+@pytest.mark.gen_test
+async def test_the_causes_of_resyncs_are_those_that_are_explained(start: Starter) -> None:
+    """All are there from the start, too: an alert looks for any but the ordinary one."""
+    (row,) = re.findall(r"^\| `seatws_resyncs_total` .*$", TEXT, re.MULTILINE)
+    explained = re.findall(r"`([a-z ]+)`(?=[:,])", row)
+    text = (await fetch(f"{start('embedded').http}/metrics")).body.decode()
+    served = re.findall(r'^seatws_resyncs_total\{cause="([^"]+)"\}', text, re.MULTILINE)
+    assert sorted(served) == sorted(explained)
 
 
 @pytest.mark.gen_test
