@@ -8,7 +8,10 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from typing import Final
+from typing import Final, Literal, get_args
+
+from seatws.errors import CUT_OFF, ERROR_CODES, NO_CODE, CloseCode
+from seatws.messages import COMMAND_TYPES
 
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bounds for what should take milliseconds, and is too late after seconds."""
@@ -16,6 +19,13 @@ LAG_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 
 """Bounds for the end of a hold, which is promised within a second."""
 NUMBERS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 """Bounds for how many."""
+
+
+OTHER: Final = 0
+"""Stands for close codes that clients made up."""
+
+Cause = Literal["subscribed", "reconnected", "moved", "gap", "epoch", "rolled back", "again"]
+"""Why a room is read from Redis; docs/operations.md explains each."""
 
 
 class Histogram:
@@ -41,24 +51,28 @@ class Histogram:
 
 
 class Counts:
-    """Everything counted since the start."""
+    """Everything counted since the start.
+
+    Every kind is there from the start, with 0: what appears with a first count has not risen, for
+    Prometheus.
+    """
 
     def __init__(self) -> None:
         self.connections_opened = 0
-        self.closes: Counter[int] = Counter()
+        self.closes: Counter[int] = Counter(dict.fromkeys((*CloseCode, NO_CODE, CUT_OFF, OTHER), 0))
         """By close code."""
         self.mass_disconnections = 0
         self.joins = 0
-        self.messages: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter(dict.fromkeys(COMMAND_TYPES, 0))
         """What clients sent, by type."""
-        self.refusals: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter(dict.fromkeys(ERROR_CODES, 0))
         """Errors answered, by code."""
         self.sign_ins: Counter[str] = Counter(accepted=0, refused=0)
         """By outcome."""
         self.changes: Counter[str] = Counter(selected=0, released=0, expired=0)
         """Of holds, by our own script calls, by kind."""
         self.slow_viewers = 0
-        self.resyncs: Counter[str] = Counter()
+        self.resyncs: Counter[Cause] = Counter(dict.fromkeys(get_args(Cause), 0))
         """Snapshots read, by cause."""
         self.deliveries = 0
         self.http_requests: Counter[tuple[str, int]] = Counter()
@@ -71,6 +85,10 @@ class Counts:
         self.flush_changes = Histogram(NUMBERS)
         self.redis_round_trip_s = Histogram(SECONDS)
         self.loop_lag_s = Histogram(SECONDS)
+
+    def closed(self, code: int) -> None:
+        """Count a connection that is gone, by its close code."""
+        self.closes[code if code in self.closes else OTHER] += 1
 
     def answered(self, asked_at: float) -> None:
         """Count an answer that goes out now.

@@ -22,7 +22,7 @@ attributes. PROTOCOL section 4 is the list of codes; section 5 that of close cod
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 
 class SeatwsError(Exception):
@@ -155,6 +155,30 @@ class NotAllowed(ClientError):
     def __init__(self, reason: str = "") -> None:
         super().__init__("not allowed")
         self.reason = reason
+
+
+NO_CODE: Final = 1005
+"""RFC 6455 7.4.1: stands for "no code was given" where codes are counted; never sent."""
+CUT_OFF: Final = 1006
+"""Likewise for a connection that ended without a close."""
+
+
+ERROR_CODES: Final = (
+    StoreError.code,
+    *(
+        kind.code
+        for kind in (
+            BadMessage,
+            SeatTaken,
+            NotHolder,
+            LimitReached,
+            RateLimited,
+            Unauthenticated,
+            NotAllowed,
+        )
+    ),
+)
+"""What an `error` may have as its code (PROTOCOL section 4)."""
 
 
 class CloseCode(enum.IntEnum):

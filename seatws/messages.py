@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
@@ -93,6 +93,8 @@ class Auth(Command, frozen=True, kw_only=True, tag="auth"):
 
 
 AnyCommand = JoinRoom | LeaveRoom | SelectSeat | SelectSeats | ReleaseSeat | Ping | Auth
+COMMAND_TYPES: Final = tuple(str(kind.__struct_config__.tag) for kind in get_args(AnyCommand))
+"""The `type` of each."""
 
 
 class PutHold(msgspec.Struct, frozen=True, kw_only=True):

@@ -92,7 +92,7 @@ class Metrics:
         ):
             family = CounterMetricFamily(f"seatws_{name}", meaning, labels=[label])
             for key, count in tally.items():
-                family.add_metric([str(key)], count)
+                family.add_metric([str(key or "other")], count)
             yield family
         requests = CounterMetricFamily(
             "seatws_http_requests", "HTTP requests answered", labels=["route", "status"]

@@ -13,9 +13,9 @@ import uvloop
 from tornado.ioloop import IOLoop
 
 from seatws.config import Limits
-from seatws.errors import CloseCode
+from seatws.errors import CUT_OFF, NO_CODE, CloseCode
 from seatws.frames import close_frame, ping_frame, text_frame
-from seatws.web.connection import CUT_OFF, NO_CODE, Connection
+from seatws.web.connection import Connection
 from tests.harness import LIMIT_S, wait_until_async
 from tests.raw import BINARY, CLOSE, PING, PONG, TEXT, frame
 

@@ -259,7 +259,7 @@ async def test_each_may_wait_as_long_as_the_first(
         await ann.join(room_id)
         await wait_until_async(lambda: loop.time() > began + 0.3)
         own_valkey.pause()
-        hub.rooms[room_id].read_anew("test")
+        hub.rooms[room_id].read_anew("moved")
         began = loop.time()
         assert (await bob.join(room_id))["code"] == "store_unavailable"
         assert loop.time() - began >= 0.45

@@ -178,7 +178,7 @@ async def test_a_viewer_that_joins_again_while_the_room_is_read_is_answered_once
     async with following(valkey, room_id) as here:
         ann = here.join("q1")
         elsewhere.select("A1", told=False)
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         here.join_again(ann, "q2")
         assert ann.answers_to("q2") == []
         await ann.answered("q2")
@@ -205,7 +205,7 @@ async def test_without_redis_whoever_waits_is_handed_to_the_hub(
 async def test_a_room_closed_while_it_is_read_stays_closed(valkey: Valkey, room_id: str) -> None:
     """The late snapshot does not bring it back: nobody would hear its events, or end its holds."""
     async with following(valkey, room_id) as here:
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         here.room.close()
         await here.asked()
         assert not here.room.is_live
@@ -222,7 +222,7 @@ async def test_events_that_come_before_the_snapshot_are_not_lost(
     async with following(valkey, room_id) as here:
         ann = here.join()
         events = [elsewhere.select("A1", told=False)]
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         await asyncio.sleep(0)  # the question is on its way, and so older than what follows
         events.append(elsewhere.select("A2", told=False))
         for event in events:
@@ -240,10 +240,10 @@ async def test_a_doubt_while_the_room_is_read_is_not_dispelled_by_that_snapshot(
     """It may be older than what the doubt is about: the room is read once more."""
     async with following(valkey, room_id) as here:
         ann = here.join()
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         await asyncio.sleep(0)  # the question is on its way, and so older than what follows
         elsewhere.select("A1", told=False)
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         await ann.until(lambda: ann.maps[room_id] == {"A1": "somebody"})
 
 
@@ -351,10 +351,10 @@ async def test_a_failure_that_was_made_good_is_forgotten(
         ann = here.join()
         elsewhere.redis.rename(elsewhere.keys.holds, elsewhere.keys.holds + ":away")
         elsewhere.redis.set(elsewhere.keys.holds, "no hash")
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         await wait_until_async(lambda: bool(here.failures))
         elsewhere.redis.rename(elsewhere.keys.holds + ":away", elsewhere.keys.holds)
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         await ann.heard("current_selections", 2)
         here.room.compare()
         await here.heard()
@@ -444,7 +444,7 @@ async def test_news_and_maps_hold_only_what_is_shared(valkey: Valkey, room_id: s
         await answer_to(lambda done: select(room_id, "ann", ["A1"], info, done))
         news = await ann.heard("seat_selected")
         eve = here.join()
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         read = await eve.heard("current_selections", 2)
         assert news["user_info"] == {"name": "Ann"}
         for shown in (eve.received[1], read):
@@ -523,7 +523,7 @@ async def test_who_waits_for_a_change_is_woken_by_it(
             await waiter
         assert not here.room.is_used
         waiter = here.room.changed()
-        here.room.read_anew("test")
+        here.room.read_anew("moved")
         async with asyncio.timeout(30):
             await waiter
 

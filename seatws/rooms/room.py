@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 
-from seatws.counts import Counts
+from seatws.counts import Cause, Counts
 from seatws.errors import StoreError
 from seatws.frames import text_frame
 from seatws.holds import Change, Event, Hold, Mirror, Snapshot, hold_of
@@ -68,6 +68,7 @@ class Room:
         )
         self._fanout = Fanout(self._loop, self._snapshots.frame, counts, deflate_from)
         self._meanwhile: list[Event] = []
+        self._cause: Cause = "subscribed"
         self._is_closed = False
         self.waiting_since = 0.0
         """Since when somebody in `joining` waits, loop time."""
@@ -80,8 +81,9 @@ class Room:
 
     # ------------------------------------------------------------ life
 
-    def open(self) -> None:
-        """Begin to follow the room."""
+    def open(self, cause: Cause = "subscribed") -> None:
+        """Begin to follow the room, or begin anew."""
+        self._cause = cause
         self._feed.subscribe(self.room_id, self._subscribed)
 
     def close(self) -> None:
@@ -119,7 +121,7 @@ class Room:
         if error is not None:
             self._fail(error)
         else:
-            self.read_anew("subscribed")
+            self.read_anew(self._cause)
 
     # ------------------------------------------------------------ viewers
 
@@ -169,7 +171,7 @@ class Room:
 
     # ------------------------------------------------------------ keeping true
 
-    def read_anew(self, cause: str) -> None:
+    def read_anew(self, cause: Cause) -> None:
         """Read a snapshot, since what one knows can't be vouched for; viewers are sent it."""
         self.is_live = False
         if self._reading:
@@ -200,7 +202,7 @@ class Room:
         """Ask Redis whether the mirror is where it should be; try again if it could not be read."""
         if self._has_failed and not self._reading:
             self._has_failed = False
-            self.open()
+            self.open(self._cause)
         elif self.is_live:
             asked = self.mirror.epoch, self.mirror.rev
             self._store.revision(self.room_id, lambda answer: self._compared(*asked, answer))
@@ -312,7 +314,7 @@ class Room:
         if self.is_live and (self.mirror.epoch != epoch or self.mirror.rev < rev):
             # Whatever kept the events from coming: ask for them again, then read.
             self.is_live = False
-            self.open()
+            self.open("gap")
 
     # ------------------------------------------------------------ deadlines
 

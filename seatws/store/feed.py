@@ -76,7 +76,7 @@ class Feed:
         """Every room that is to be heard of, and where that was last asked for."""
         self._retiring: set[asyncio.Task[None]] = set()
         self._again: asyncio.TimerHandle | None = None
-        self._is_closed = False
+        self._is_open = False
         topology.watch(self._moved)
 
     def is_up_at(self, server: Server) -> bool:
@@ -100,10 +100,12 @@ class Feed:
                 if failures == len(self._topology.servers):
                     raise
                 line.start()
+        self._is_open = True
+        self._moved()  # perhaps they did meanwhile
 
     async def close(self) -> None:
         """Close for good."""
-        self._is_closed = True
+        self._is_open = False
         if self._again is not None:
             self._again.cancel()
         for task in self._retiring:
@@ -163,7 +165,7 @@ class Feed:
 
     def _moved(self) -> None:
         """Slots have moved: ask the right servers, and leave those that have none any more."""
-        if self._is_closed:
+        if not self._is_open:
             return
         servers = self._topology.servers
         for server in servers:

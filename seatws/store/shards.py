@@ -59,7 +59,7 @@ class Shards:
         """Slots whose jobs wait, since the slot is between two servers."""
         self._retiring: set[asyncio.Task[None]] = set()
         self._clock = RedisClock()
-        self._is_closed = False
+        self._is_open = False
         topology.watch(self._moved)
 
     async def open(self) -> None:
@@ -80,10 +80,12 @@ class Shards:
                     raise
                 log.error("Redis at %s can't be had: %s", server.name, exc)
                 pipeline.start()
+        self._is_open = True
+        self._moved()  # perhaps they did meanwhile
 
     async def close(self) -> None:
         """Close for good; jobs that have no answer yet are told so."""
-        self._is_closed = True
+        self._is_open = False
         for line in list(self._lines.values()):
             line.fail("the server is going down")
         self._lines.clear()
@@ -125,7 +127,7 @@ class Shards:
 
     def _moved(self) -> None:
         """Slots have moved: what is for them and was not sent yet goes the new way."""
-        if self._is_closed:
+        if not self._is_open:
             return
         servers = self._topology.servers
         for server in servers:

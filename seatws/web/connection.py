@@ -15,7 +15,7 @@ from collections import deque
 from typing import Final
 
 from seatws.config import Limits
-from seatws.errors import CloseCode
+from seatws.errors import CUT_OFF, NO_CODE, CloseCode
 from seatws.frames import (
     Binary,
     Close,
@@ -33,10 +33,6 @@ from seatws.web.rate import Bucket
 
 CLOSE_S: Final = 5.0
 """How long the client may take to answer a close."""
-NO_CODE: Final = 1005
-"""RFC 6455 7.4.1: stands for "no code was given" where codes are counted; never sent."""
-CUT_OFF: Final = 1006
-"""Likewise for a connection that ended without a close."""
 _BUFFERS_PER_WRITE: Final = 64
 _PING: Final = ping_frame()
 

@@ -87,7 +87,7 @@ class Sockets:
             del self._by_address[socket.address]
         if not self._open:
             self._empty.set()
-        self.counts.closes[socket.close_code] += 1
+        self.counts.closed(socket.close_code)
         if not self._is_draining:
             self._losses.closed(socket.close_code, socket.opened_at)
         if not log.isEnabledFor(logging.INFO):
