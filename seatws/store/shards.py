@@ -55,6 +55,8 @@ class Shards:
         self._make = make
         self._cluster = topology if isinstance(topology, Cluster) else None
         self._pipelines: dict[Server, Pipeline] = {}
+        self._only: Pipeline | None = None
+        """Without a cluster, the one pipeline, as nothing has to be looked up then."""
         self._lines: dict[int, _Line] = {}
         """Slots whose jobs wait, since the slot is between two servers."""
         self._retiring: set[asyncio.Task[None]] = set()
@@ -81,6 +83,8 @@ class Shards:
                 log.error("Redis at %s can't be had: %s", server.name, exc)
                 pipeline.start()
         self._is_open = True
+        if self._cluster is None:
+            (self._only,) = self._pipelines.values()
         self._moved()  # perhaps they did meanwhile
 
     async def close(self) -> None:
@@ -97,6 +101,8 @@ class Shards:
 
     def lane(self, room_id: str) -> Lane:
         """Where the room's jobs go now."""
+        if self._only is not None:
+            return self._only
         if self._lines and (line := self._lines.get(slot_of(room_id))) is not None:
             return line
         return self._pipelines.get(self._topology.server_of(room_id), _NOWHERE)  # type: ignore[arg-type]
@@ -108,6 +114,8 @@ class Shards:
 
     def clock(self, room_id: str) -> RedisClock:
         """The clock of the server that has the room."""
+        if self._only is not None:
+            return self._only.clock
         pipeline = self._pipelines.get(self._topology.server_of(room_id))  # type: ignore[arg-type]
         return self._clock if pipeline is None else pipeline.clock
 
