@@ -145,6 +145,8 @@ class RecordedClient(Client):
             raise self._lost() from exc
         finally:
             self._asked.pop(request_id, None)
+            if whole.done() and not whole.cancelled():
+                whole.exception()  # known by now, whichever way the loss was noticed first
         self.history.slowest_s = max(self.history.slowest_s, loop.time() - began)
         return answers
 

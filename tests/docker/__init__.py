@@ -1,0 +1,1 @@
+"""What needs a container engine: started by `tests/docker/run`, never by pytest."""
