@@ -143,7 +143,12 @@ class Nginx(Balancer):
         wait_until(lambda: not before & self._listening())
 
     def check(self) -> str:
-        return self._said(["-t", "-c", f"{self.conf}"])
+        return self._said(["-t", *self._its_own])
+
+    @property
+    def _its_own(self) -> list[str]:
+        """What keeps it from the places of an installed one."""
+        return ["-e", "stderr", "-p", f"{self.directory}", "-c", f"{self.conf}"]
 
     def _workers(self) -> set[int]:
         """Their process ids."""
@@ -160,7 +165,7 @@ class Nginx(Balancer):
         }
 
     def _arguments(self) -> list[str]:
-        return ["-p", f"{self.directory}", "-c", f"{self.conf}", "-g", "daemon off;"]
+        return [*self._its_own, "-g", "daemon off;"]
 
     def _at_home(self, text: str) -> str:
         text = replaced(text, r"/var/log/nginx/", f"{self.directory}/")
@@ -170,6 +175,8 @@ class Nginx(Balancer):
         if self.tls_port:
             text = replaced(text, r"listen 443\b", f"listen 127.0.0.1:{self.tls_port}")
             text = replaced(text, r"listen \[::\]:443 .*\n", "\n")
+        if os.geteuid() != 0:
+            text = replaced(text, r"^user .*\n", "")
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = "".join(f"{kind}_temp_path {self.directory}/{kind};\n" for kind in kinds)
         return replaced(text, r"^http \{\n", f"http {{\n{paths}")

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from tests.harness import LIMIT_S, unique, wait_until_async
 
-WAIT_S = 1
+WAIT_S = 0.2
 """The longest that it waits for a change."""
 THINKING_S = 0.02
 """How long it thinks before the next round."""
