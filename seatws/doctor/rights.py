@@ -16,10 +16,10 @@ import redis.exceptions
 from seatws.doctor.finding import Finding
 from seatws.store.keys import RoomKeys, room_keys
 
-RIGHTS: Final = (
-    "~{prefix}:* &{prefix}:* +@read +@write +@scripting +@pubsub +@connection +info +time +role"
+_RIGHTS: Final = (
+    "~{prefix}:* &{prefix}:* +@read +@write +@scripting +@pubsub +@connection +info +time +role "
+    "+wait"
 )
-"""What an instance needs, in the words of ACL SETUSER."""
 LISTEN_S: Final = 2.0
 _NO_WRITES: Final = {
     "OOM": ("its memory is full", "give it more memory, or a higher maxmemory"),
@@ -47,7 +47,7 @@ def may(client: redis.Redis, prefix: str, *, is_cluster: bool) -> Iterator[Findi
         is_cluster: Whether events go over sharded pub/sub.
     """
     keys = room_keys(prefix, "")  # no room has this id
-    answers = {name: _answer(client, words) for name, words in _probes(keys, is_cluster).items()}
+    answers = {name: _answer(client, words) for name, words in probes(keys, is_cluster).items()}
     answers["SSUBSCRIBE" if is_cluster else "SUBSCRIBE"] = _listen(client, keys.channel, is_cluster)
     refused = [name for name, answer in answers.items() if answer.startswith("NOPERM")]
     if refused:
@@ -55,7 +55,7 @@ def may(client: redis.Redis, prefix: str, *, is_cluster: bool) -> Iterator[Findi
             "problem",
             "rights",
             f"this user may not {', '.join(refused)}, with keys and channels {prefix}:*",
-            f"`ACL SETUSER <user> {RIGHTS.format(prefix=prefix)}` there",
+            f"`ACL SETUSER <user> {rights_for(prefix, is_cluster=is_cluster)}` there",
         )
     else:
         yield Finding("ok", "rights", f"this user may do all that is needed with {prefix}:*")
@@ -64,8 +64,13 @@ def may(client: redis.Redis, prefix: str, *, is_cluster: bool) -> Iterator[Findi
             yield Finding("problem", "writing", f"it refuses every change: {why}", fix)
 
 
-def _probes(keys: RoomKeys, is_cluster: bool) -> dict[str, tuple[str | int, ...]]:
-    """For each command that links and scripts use: how to say it in vain."""
+def rights_for(prefix: str, *, is_cluster: bool) -> str:
+    """What to give a user, in the words of ACL SETUSER."""
+    return _RIGHTS.format(prefix=prefix) + " +cluster" * is_cluster
+
+
+def probes(keys: RoomKeys, is_cluster: bool) -> dict[str, tuple[str | int, ...]]:
+    """For each command that instances and their scripts use: how to say it in vain."""
     publish = "SPUBLISH" if is_cluster else "PUBLISH"
     return {
         "TIME": ("TIME",),
@@ -74,7 +79,6 @@ def _probes(keys: RoomKeys, is_cluster: bool) -> dict[str, tuple[str | int, ...]
         "HGETALL": ("HGETALL", keys.holds),
         "HSET": ("HSET", keys.holds, "a", "b", "one too many"),
         "HDEL": ("HDEL", keys.holds, "none"),
-        "HINCRBY": ("HINCRBY", keys.owners, "none", _NO_NUMBER),
         "ZADD": ("ZADD", keys.deadlines, _NO_NUMBER, "none"),
         "ZREM": ("ZREM", keys.deadlines, "none"),
         "ZRANGEBYSCORE": ("ZRANGEBYSCORE", keys.deadlines, _NO_NUMBER, _NO_NUMBER),
@@ -82,7 +86,10 @@ def _probes(keys: RoomKeys, is_cluster: bool) -> dict[str, tuple[str | int, ...]
         "PEXPIREAT": ("PEXPIREAT", keys.meta, _NO_NUMBER),
         "EVALSHA": ("EVALSHA", "none", 1, keys.meta),
         "SCRIPT LOAD": ("SCRIPT", "LOAD", "this is no script"),
+        "WAIT": ("WAIT", 0, 0),
+        "ROLE": ("ROLE",),
         publish: (publish, keys.channel, ""),  # nobody listens there
+        **({"CLUSTER SLOTS": ("CLUSTER", "SLOTS")} if is_cluster else {}),
     }
 
 

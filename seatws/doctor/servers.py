@@ -134,7 +134,8 @@ def unusable(exc: Exception, prefix: str) -> Finding:
     """What to say of a server that can't be asked."""
     why = explain(exc).rstrip(".")
     if isinstance(exc, redis.exceptions.NoPermissionError):
-        fix = f"`ACL SETUSER <user> {rights.RIGHTS.format(prefix=prefix)}` there"
+        given = rights.rights_for(prefix, is_cluster=False)
+        fix = f"`ACL SETUSER <user> {given}` there (in a cluster +cluster, too)"
     elif isinstance(exc, redis.exceptions.AuthenticationError) or "password" in why:
         fix = "put the right ones into SEATWS_REDIS__URL"
     else:
