@@ -19,7 +19,7 @@ FRAME_S: Final = 0.1
 """How long a frame is used again while nothing changes: `server_time` is in it and may be late by
 so much. All who join in that time share the same bytes."""
 PART_BYTES: Final = 8_192
-"""A part has so much to twice as much: some 37 to 75 seats with names, or 8 to 15 with all
+"""A part has so much to twice as much: some 37 to 75 seats with names, or 7 to 14 with all
 that `user_info` may hold."""
 DEFLATE_BYTES: Final = 131_072
 """So much is deflated at a time, some 0.5 to 1.2 ms; the rest goes out as it is and has its turn
