@@ -69,11 +69,14 @@ def test_grafana_finds_each_panel_in_its_place() -> None:
     cells = Counter(cell for panel in board["panels"] for cell in _cells(panel["gridPos"]))
     assert cells.most_common(1)[0][1] == 1
     assert all(x < 24 for x, _ in cells)
+    choice, instances = board["templating"]["list"]
+    asking = [instances, *board["annotations"]["list"]]
     for panel in panels():
         letters = [target["refId"] for target in panel["targets"]]
         assert letters == sorted({*letters}), panel["title"]
-        sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
-        assert all(one == {"type": "prometheus", "uid": "${datasource}"} for one in sources)
+        asking += [panel, *panel["targets"]]
+    chosen = {"type": "prometheus", "uid": f"${{{choice['name']}}}"}
+    assert all(one["datasource"] == chosen for one in asking)
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel["title"])
