@@ -142,7 +142,7 @@ async def _killed_primary(compose: Compose, shards: Shards, traffic: Traffic) ->
     )
     await traffic.flows()
     # What had not reached the replica may be gone; that everybody sees the same is promised still.
-    holds = await traffic.settle(shards.redis(but=primary))  # type: ignore[arg-type]
+    holds = await traffic.settle(shards.redis(but=primary))
     check(True, f"each viewer sees what the new primary has ({len(holds)} holds)")
     traffic.go_on()
     docker("update", "--restart=unless-stopped", shards.containers[primary])

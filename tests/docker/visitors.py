@@ -191,7 +191,7 @@ async def traffic_flows(*, may_be_shut: bool, away_s: float) -> AsyncIterator[Tr
 
 async def judge(traffic: Traffic, redis: ContainerRedis) -> None:
     """Let everybody rest: each sees what Redis has, and no acknowledged hold was lost."""
-    holds = await traffic.settle(redis)  # type: ignore[arg-type]  # it looks into it, no more
+    holds = await traffic.settle(redis)
     traffic.history.judge(traffic.room_id, holds)
     check(True, f"each viewer sees what Redis has ({len(holds)} holds), and no promise was broken")
 
