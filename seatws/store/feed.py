@@ -19,6 +19,7 @@ import msgspec
 from seatws.config import Config
 from seatws.errors import StoreError
 from seatws.holds import Event
+from seatws.store.cluster import slot_of
 from seatws.store.connect import KeptLink, Reply, ReplyError, pack, say_nothing
 from seatws.store.keys import room_keys, room_of_channel
 from seatws.store.servers import Server
@@ -296,20 +297,31 @@ class _Line:
             case [b"message" | b"smessage", channel, message]:
                 if not message.startswith(self._origin):
                     self._take_message(room_of_channel(self._prefix, channel), message)
-            case [b"subscribe" | b"ssubscribe", _, _]:
-                self._unconfirmed.popleft()[1](None)
+            case [b"subscribe" | b"ssubscribe", bytes(channel), _]:
+                room_id = room_of_channel(self._prefix, channel)
+                if self._unconfirmed and self._unconfirmed[0][0] == room_id:
+                    self._unconfirmed.popleft()[1](None)
             case [b"sunsubscribe", bytes(channel), _]:
                 # Asked for, or because the slot has gone to another server.
                 self._on_stray(room_of_channel(self._prefix, channel))
             case [b"pong", said] | bytes(said) if said == _ALL_STAND:
                 self._on_up()
             case ReplyError() if str(reply).startswith(("MOVED", "CLUSTERDOWN")):
-                room_id, done = self._unconfirmed.popleft()
-                done(StoreError("the room is at another server"))
-                self._on_stray(room_id)
+                self._take_refusal(str(reply))
             case ReplyError():
                 log.error("Redis answered a subscription with %.200s", reply)
                 self._link.abort()
+
+    def _take_refusal(self, error: str) -> None:
+        """A slot is not here, and so a room can't be subscribed, or was unsubscribed too late."""
+        if not self._unconfirmed:
+            return
+        room_id, done = self._unconfirmed[0]
+        if error.startswith("MOVED") and error.split(" ")[1] != str(slot_of(room_id)):
+            return
+        self._unconfirmed.popleft()
+        done(StoreError("the room is at another server"))
+        self._on_stray(room_id)
 
     def _take_message(self, room_id: str, message: bytes) -> None:
         try:
