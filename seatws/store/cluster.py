@@ -157,7 +157,9 @@ class Cluster:
 
     def _read(self, ranges: Iterable[Any]) -> None:
         """Take CLUSTER SLOTS' reply: {{first, last, {host, port, id}, replicas...}, ...}."""
-        by_slot: list[ServerAt | None] = [None] * SLOTS
+        # A slot that is missing is on its way: whoever was asked has heard that its owner became a
+        # replica, but not yet whose. That owner knows, and says MOVED.
+        by_slot = self._by_slot.copy()
         may_know: list[Address] = []
         for first, last, *nodes in ranges:
             addresses = [self._address(node) for node in nodes]
