@@ -147,6 +147,8 @@ class KeptLink:
         self._link: Link | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
+        self.is_starting = False
+        """Whether the first attempt after `start` is under way."""
         self._up_at = 0.0
         self._pause = FIRST_RETRY_S
 
@@ -165,6 +167,7 @@ class KeptLink:
 
     def start(self) -> None:
         """Open the first connection as soon as it can be had."""
+        self.is_starting = True
         self._keeper = asyncio.get_running_loop().create_task(self._reopen())
 
     def send(self, packed: bytes) -> None:
@@ -215,12 +218,15 @@ class KeptLink:
         if time.monotonic() - self._up_at > SETTLED_S:
             self._pause = FIRST_RETRY_S
         while True:
-            # Jitter, so that many instances don't all come back in the same instant.
-            await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311
-            self._pause = min(self._pause * 2, LAST_RETRY_S)
+            if not self.is_starting:
+                # Jitter, so that many instances don't all come back in the same instant.
+                await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311
+                self._pause = min(self._pause * 2, LAST_RETRY_S)
             try:
                 return await self._open_once()
             except StoreError as exc:
                 log.debug("Redis is still away: %s", exc)
             except Exception:
                 log.exception("opening a connection to Redis failed in a way that is a bug")
+            finally:
+                self.is_starting = False

@@ -143,6 +143,11 @@ class Pipeline:
         """Whether commands have a chance."""
         return self._link.is_up
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether the first connection is being opened, after `start`."""
+        return self._link.is_starting
+
     async def open(self) -> None:
         """Connect.
 

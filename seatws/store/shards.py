@@ -105,7 +105,15 @@ class Shards:
             return self._only
         if self._lines and (line := self._lines.get(slot_of(room_id))) is not None:
             return line
-        return self._pipelines.get(self._topology.server_of(room_id), _NOWHERE)  # type: ignore[arg-type]
+        pipeline = self._pipelines.get(self._topology.server_of(room_id))  # type: ignore[arg-type]
+        if pipeline is None:
+            return _NOWHERE
+        if pipeline.is_starting:  # the server has just got its first slots; it will be a moment
+            slot = slot_of(room_id)
+            line = self._lines[slot] = self._new_line(slot)
+            line.go_on_soon(RETRY_S)
+            return line
+        return pipeline
 
     def is_up_at(self, server: Server) -> bool:
         """Whether jobs for this server have a chance."""
@@ -214,9 +222,12 @@ class Shards:
             slot = slot_of(job.room_id)
             slots.add(slot)
             if slot not in self._lines:
-                self._lines[slot] = _Line(lambda slot=slot: self._go_on(slot))  # type: ignore[misc]
+                self._lines[slot] = self._new_line(slot)
             self._lines[slot].jobs.append((asked_at, job))
         return slots
+
+    def _new_line(self, slot: int) -> _Line:
+        return _Line(lambda: self._go_on(slot))
 
     def _go_on(self, slot: int) -> None:
         """Send what waits for a slot to the server that has it now, if that one is there."""
