@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -197,8 +198,9 @@ class Cluster:
 
     def move_slots(self, slots: Sequence[int], target: Node) -> None:
         """Move slots with their keys, one slot and one key after the other."""
+        first = Move(self, slots[0], target)
         for slot in slots:
-            Move(self, slot, target).run()
+            first.of(slot).run()
 
     def move_slots_at_once(self, first: int, last: int, target: Node) -> None:
         """Move slots of one primary with all their keys in one atomic step (Valkey 9)."""
@@ -254,10 +256,19 @@ class Move:
     """A slot on its way from its owner to another primary, step by step as redis-cli goes."""
 
     def __init__(self, cluster: Cluster, slot: int, target: Node) -> None:
+        self.slot = slot
         self.source = cluster.owner(slot)
         self.target = target
-        self.slot = slot
-        self._cluster = cluster
+        self._source_id, self._target_id = node_id(self.source), node_id(target)
+        self._others = [node for node in cluster.primaries if node not in (self.source, target)]
+        password = cluster.access.password
+        self._auth = ("AUTH", password) if password else ()
+
+    def of(self, slot: int) -> Move:
+        """The same with another slot."""
+        move = copy.copy(self)
+        move.slot = slot
+        return move
 
     def run(self) -> None:
         """All steps."""
@@ -268,8 +279,8 @@ class Move:
 
     def begin(self) -> None:
         """From now on the source sends those who ask for a key that it has not to the target."""
-        self.target.ask("CLUSTER", "SETSLOT", self.slot, "IMPORTING", node_id(self.source))
-        self.source.ask("CLUSTER", "SETSLOT", self.slot, "MIGRATING", node_id(self.target))
+        self.target.ask("CLUSTER", "SETSLOT", self.slot, "IMPORTING", self._source_id)
+        self.source.ask("CLUSTER", "SETSLOT", self.slot, "MIGRATING", self._target_id)
 
     def keys(self) -> list[str]:
         """What is still at the source."""
@@ -277,19 +288,18 @@ class Move:
 
     def carry(self, *keys: str) -> None:
         """Move keys, all in one step."""
-        password = self._cluster.access.password
-        auth = ("AUTH", password) if password else ()
         where = ("127.0.0.1", self.target.port, "", 0, int(LIMIT_S * 1000))
-        self.source.ask("MIGRATE", *where, *auth, "KEYS", *keys)
+        self.source.ask("MIGRATE", *where, *self._auth, "KEYS", *keys)
 
     def finish(self) -> None:
         """The slot is the target's; all are told."""
-        its_id = node_id(self.target)
-        others = [node for node in self._cluster.primaries if node is not self.source]
-        for node in dict.fromkeys([self.target, self.source, *others]):
-            # One that gave its last slot away may have become the target's replica by itself.
-            if node is self.target or node.role == "master":
-                node.ask("CLUSTER", "SETSLOT", self.slot, "NODE", its_id)
+        for node in (self.target, self.source, *self._others):
+            try:
+                node.ask("CLUSTER", "SETSLOT", self.slot, "NODE", self._target_id)
+            except redis.ResponseError:
+                # One that gave its last slot away becomes the target's replica by itself.
+                if node is not self.source or node.role == "master":
+                    raise
 
 
 class RoomView:

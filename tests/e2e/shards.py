@@ -108,10 +108,11 @@ class Load:
         """How many maps were sent."""
         return sum(history.maps() for history in self.histories)
 
-    def was_undisturbed(self) -> bool:
-        """Whether nobody noticed anything: no refusal, no map but the first, no late answer."""
-        slowest_s = max(history.slowest_s for history in self.histories)
-        return (self.refusals(), self.maps()) == (0, self.clients) and slowest_s < UNDISTURBED_S
+    def assert_undisturbed(self) -> None:
+        """Nobody noticed anything: no refusal, no map but the first, no late answer."""
+        assert self.refusals() == 0
+        assert self.maps() == self.clients
+        assert max(history.slowest_s for history in self.histories) < UNDISTURBED_S
 
 
 async def until_health_says(code: int, instances: Sequence[Instance]) -> None:

@@ -99,7 +99,7 @@ async def test_no_seat_is_given_away_twice_on_any_shard(
         for _ in range(10):
             await load.flows()
         await load.judge()
-        assert load.was_undisturbed()
+        load.assert_undisturbed()
 
 
 @pytest.mark.gen_test(timeout=60)

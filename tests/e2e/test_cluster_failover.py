@@ -55,7 +55,7 @@ async def test_a_primary_is_killed_and_comes_back_as_a_replica(
         assert (struck.refusals(), struck.maps()) == (refusals, maps)
         await struck.judge([lost_at])
         await spared.judge()
-        assert spared.was_undisturbed()
+        spared.assert_undisturbed()
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -74,7 +74,7 @@ async def test_a_primary_hangs_and_comes_to_itself(
         await struck.flows()
         await struck.judge([lost_at])
         await spared.judge()
-        assert spared.was_undisturbed()
+        spared.assert_undisturbed()
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -106,4 +106,4 @@ async def test_nobody_notices_that_replicas_die(
         await asyncio.to_thread(cluster.mend)
         await load.flows()
         await load.judge()
-        assert load.was_undisturbed()
+        load.assert_undisturbed()
