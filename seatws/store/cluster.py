@@ -14,15 +14,12 @@ import redis.exceptions
 
 from seatws.errors import StoreError
 from seatws.redis_url import Address, RedisUrl
+from seatws.store.lookout import Lookout
 from seatws.store.servers import ServerAt, ask, explain, server_in_cluster
 
 log = logging.getLogger(__name__)
 
 SLOTS = 16384
-LOOK_S = 1.0
-"""The map is read so often, for what moves without anyone of us hearing of it."""
-LOOK_AGAIN_S = 0.1
-"""The least between two looks, however often there is doubt."""
 ANSWER_S = 1.0
 """How long a server may take to say the map before another one is asked."""
 
@@ -52,9 +49,8 @@ class Cluster:
         """Who can be asked for the map, the likeliest to answer first."""
         self._connection: redis.asyncio.Connection | None = None
         self._connected_to: Address = url.addresses[0]
-        self._doubted = asyncio.Event()
         self._watchers: list[Callable[[], None]] = []
-        self._keeper: asyncio.Task[None] | None = None
+        self._lookout = Lookout(self._look)
 
     @property
     def servers(self) -> tuple[ServerAt, ...]:
@@ -74,7 +70,7 @@ class Cluster:
 
     def doubt(self) -> None:
         """Read the map soon (Topology)."""
-        self._doubted.set()
+        self._lookout.doubt()
 
     def watch(self, on_change: Callable[[], None]) -> None:
         """Call `on_change` whenever slots have moved (Topology)."""
@@ -99,30 +95,12 @@ class Cluster:
         if not self._servers:
             await self._drop_connection()
             raise StoreError("the cluster has no slots assigned; create it with redis-cli")
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        self._lookout.start()
 
     async def close(self) -> None:
         """Read the map no more (Topology)."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._lookout.close()
         await self._drop_connection()
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_AGAIN_S)
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._doubted.wait()
-            except TimeoutError:
-                pass
-            self._doubted.clear()
-            try:
-                await self._look()
-            except StoreError as exc:
-                log.debug("no server of the cluster gives its map: %s", exc)
-            except Exception:
-                log.exception("reading the cluster's map failed in a way that is a bug")
 
     async def _look(self) -> None:
         """Read the map from whoever gives it.

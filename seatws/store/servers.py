@@ -7,14 +7,10 @@ from typing import Any, Protocol
 import redis.asyncio
 import redis.exceptions
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from seatws.errors import StoreError
 from seatws.redis_url import Address, RedisUrl, shown
-
-SENTINEL_S = 0.5
-"""How long one Sentinel may take: with all of them asked in turn, a dead one costs little."""
 
 
 class Server(Protocol):
@@ -40,49 +36,7 @@ class ServerAt:
 
     async def connect(self) -> redis.asyncio.Connection:
         """Open a connection (Server)."""
-        return await _opened(self._url)
-
-
-class SentinelPrimary:
-    """The primary, whichever server that is now, by what the Sentinels say."""
-
-    name = ""
-
-    def __init__(self, url: RedisUrl) -> None:
-        self._url = url
-
-    async def connect(self) -> redis.asyncio.Connection:
-        """Ask for the primary, and open a connection to it (Server)."""
-        connection = await _opened(self._url.of_server(await self._primary()))
-        try:
-            role = await ask(connection, "ROLE")
-            if role[0] != b"master":  # the Sentinels know it sooner than the server itself
-                raise StoreError("the server that the Sentinels name is no primary yet")
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
-
-    async def _primary(self) -> Address:
-        sentinel = Sentinel([])  # type: ignore[no-untyped-call]
-        sentinel.sentinels = [
-            redis.asyncio.Redis.from_url(
-                self._url.of_sentinel(address),
-                socket_connect_timeout=SENTINEL_S,
-                socket_timeout=SENTINEL_S,
-                retry=Retry(NoBackoff(), 0),
-            )
-            for address in self._url.addresses
-        ]
-        try:
-            host, port = await sentinel.discover_master(self._url.name)
-        except redis.exceptions.ConnectionError as exc:  # its text may hold a URL
-            if isinstance(exc, redis.exceptions.AuthenticationError):
-                raise
-            raise StoreError(f"no Sentinel knows a primary {self._url.name!r}") from exc
-        finally:
-            await sentinel.aclose()
-        return str(host), int(port)
+        return await opened(self._url)
 
 
 async def ask(connection: redis.asyncio.Connection, *command: str | bytes) -> Any:
@@ -108,7 +62,12 @@ def server_in_cluster(url: RedisUrl, address: Address) -> ServerAt:
     return ServerAt(url.of_server(address), shown(address))
 
 
-async def _opened(url: str) -> redis.asyncio.Connection:
+async def opened(url: str) -> redis.asyncio.Connection:
+    """A connection to the server at a URL of redis-py's form. Who calls sets a limit to the time.
+
+    Raises:
+        StoreError, OSError, redis.exceptions.RedisError: It can't be had.
+    """
     try:
         pool: redis.asyncio.ConnectionPool = redis.asyncio.ConnectionPool.from_url(
             url,

@@ -1,4 +1,4 @@
-"""Which server has which room: one server for all of them, or a cluster's primaries."""
+"""Which server has which room: one for all of them, one that may change, a cluster's primaries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Protocol
 from seatws.config import Config
 from seatws.redis_url import RedisUrl, split_redis_url
 from seatws.store.cluster import Cluster
-from seatws.store.servers import SentinelPrimary, Server, ServerAt
+from seatws.store.sentinel import SentinelPrimary
+from seatws.store.servers import Server, ServerAt
 
 
 class Topology(Protocol):
@@ -74,6 +75,6 @@ def topology_of(config: Config, url: str) -> Topology:
         case RedisUrl(kind="cluster"):
             return Cluster(parts, config.redis.connect_timeout_seconds)
         case RedisUrl(kind="sentinel"):
-            return OneServer(SentinelPrimary(parts))
+            return SentinelPrimary(parts, config.redis.connect_timeout_seconds)
         case _:
             return OneServer(ServerAt(url))
