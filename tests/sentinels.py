@@ -13,8 +13,9 @@ from tests.nodes import OPEN, Access, Node, start_all
 
 NAME = "seats"
 """What the sentinels call the primary and its replicas."""
-NOTICED_MS = 1000
-"""After so long without an answer, a server is taken for dead."""
+NOTICED_MS = 2000
+"""After so long without an answer, a server is taken for dead. Sentinels ask each second: if they
+waited no longer than that, they would find a new primary dead before they have asked it at all."""
 
 
 _DEAF = {"disconnected", "s_down"}
@@ -59,6 +60,17 @@ class Sentinels:
         """End all, whatever their state."""
         for node in (*self.sentinels, *self.servers):
             node.stop()
+
+    def demote_others(self) -> None:
+        """What the sentinels do ten seconds after a failover: others that believe to be primaries
+        become replicas."""
+        for node in self.running:
+            if node is not self.primary and node.role == "master":
+                node.ask("CLIENT", "UNPAUSE")
+                node.ask("REPLICAOF", "127.0.0.1", self.primary.port)
+                node.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                node.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        self.until_well()
 
     def until_well(self) -> None:
         """Wait until every sentinel that runs has it that all is well, and every replica is fed."""
