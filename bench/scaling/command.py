@@ -9,9 +9,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bench.scaling import formulas, sizes, town
+from bench.scaling import formulas, page, sizes, town
 from bench.scaling.costs import RESULTS, Costs, measured
-from bench.scaling.load import Loads, Wanted, instances_for, placed, shards_for
+from bench.scaling.load import Loads, Wanted, first_limit, instances_for, placed, shards_for
 from bench.scaling.town import Town
 
 DESCRIPTION = """\
@@ -74,6 +74,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--measure", action="store_true", help="measure what things cost, and keep it"
     )
     parser.add_argument(
+        "--page",
+        action="store_true",
+        help="write the tables of docs/scaling.md, from what was kept",
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="with --measure: a first look, not kept"
     )
     given = parser.parse_args(words)
@@ -106,6 +111,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
         command = shlex.join(["bench/capacity", *(sys.argv[1:] if words is None else words)])
         return measuring.run(command, is_quick=given.quick)
+    if given.page:
+        page.write()
+        return 0
     costs = measured(RESULTS).on_cores(given.speed)
     if given.costs:
         for name, value in dataclasses.asdict(costs).items():
@@ -219,26 +227,3 @@ def _number(value: float, unit: str) -> str:
     if unit == "%":
         return f"{value * 100:,.1f}"
     return f"{value:,.2f}" if value < 10 and unit else f"{value:,.0f}"
-
-
-def first_limit(loads: Loads, wanted: Wanted) -> str:
-    """What is nearest to its limit, and for an instance's CPU what takes most of it."""
-    instance, shard = loads.fullest_instance, loads.fullest_shard
-    crowded = max(each.connections for each in loads.on_instances)
-    name, share = max(instance.parts, key=lambda part: part[1])
-    causes = {
-        "calls": shard.calls_cpu,
-        "events": shard.events_cpu,
-        "comparisons": shard.comparing_cpu,
-    }
-    cause = max(causes, key=lambda each: causes[each])
-    limits = [
-        (instance.cpu / wanted.most, f"an instance's CPU, {share / instance.cpu:.0%} of it {name}"),
-        (crowded / wanted.connections, "connections of an instance (limits.connections)"),
-        (
-            shard.floor / wanted.most,
-            f"a Redis's CPU, {causes[cause] / shard.floor:.0%} of it {cause}",
-        ),
-    ]
-    used, what = max(limits)
-    return f"{what}; {used:.0%} of what it may be"

@@ -11,6 +11,8 @@ from typing import Final
 
 COMPARE_S: Final = 2.0
 """Every instance compares each room that it follows with Redis so often (rooms/hub.py)."""
+COMPARE_AT_ONCE: Final = 100
+"""Of them, in one pipeline."""
 PAUSE_FACTOR: Final = 1.5
 LONGEST_PAUSE_S: Final = 0.1
 """How a busy room's fan-out gathers (rooms/fanout.py)."""
@@ -117,6 +119,22 @@ def sending(viewers: float, changes: float, send_us: float) -> float:
 def comparing(rooms: float, look_us: float) -> float:
     """Share of a core for comparing so many rooms with Redis; the instance's or Redis's."""
     return rooms / COMPARE_S * look_us * US
+
+
+def look_us(rooms: float, shards: int, together_us: float, alone_us: float) -> float:
+    """What one comparison costs Redis where an instance follows so many rooms.
+
+    It asks for a hundred rooms at once, which fall to all shards: the fewer arrive together, the
+    more of a round trip each pays.
+
+    Args:
+        rooms: That an instance follows.
+        shards: That they are spread over.
+        together_us: Cost of each of a hundred that come together.
+        alone_us: Cost of one that comes alone.
+    """
+    at_once = max(1.0, min(rooms, COMPARE_AT_ONCE) / shards)
+    return together_us + (alone_us - together_us) * (1 / at_once - 1 / COMPARE_AT_ONCE)
 
 
 def idle_looks(followers: float, expiries: float, delay_s: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -151,6 +152,9 @@ class Loads:
 
     def _on_shard(self, numbers: Sequence[int]) -> OnShard:
         cost = self.costs
+        followed = math.fsum(len(each) for each in self.placed) / len(self.placed)
+        together, alone = cost.redis_look_us, cost.redis_look_alone_us
+        look_us = formulas.look_us(followed, self.shards, together, alone)
         calls = calls_cpu = events = looks = memory = hottest = 0.0
         for number in numbers:
             room, follow = self.drawn.rooms[number], self.followers[number]
@@ -170,10 +174,10 @@ class Loads:
             memory += cost.redis_room_bytes + held * cost.redis_hold_bytes
             memory += follow * cost.redis_subscription_bytes
             follow_cpu = US * room.changes * follow * cost.redis_event_us
-            follow_cpu += formulas.comparing(follow, cost.redis_look_us)
+            follow_cpu += formulas.comparing(follow, look_us)
             hottest = max(hottest, room_cpu + follow_cpu)
         events_cpu = events * cost.redis_event_us * US
-        comparing_cpu = looks * cost.redis_look_us * US
+        comparing_cpu = looks * look_us * US
         floor = calls_cpu + events_cpu + comparing_cpu
         turn_s = formulas.redis_turn_s(len(self.placed), cost.redis_write_us, floor)
         return OnShard(
@@ -260,3 +264,26 @@ def _shard_counts(most: int) -> Iterable[int]:
     while count <= most:
         yield count
         count += max(1, count // 10)
+
+
+def first_limit(loads: Loads, wanted: Wanted) -> str:
+    """What is nearest to its limit, and for an instance's CPU what takes most of it."""
+    instance, shard = loads.fullest_instance, loads.fullest_shard
+    crowded = max(each.connections for each in loads.on_instances)
+    name, share = max(instance.parts, key=lambda part: part[1])
+    causes = {
+        "calls": shard.calls_cpu,
+        "events": shard.events_cpu,
+        "comparisons": shard.comparing_cpu,
+    }
+    cause = max(causes, key=lambda each: causes[each])
+    limits: list[tuple[float, str]] = [
+        (instance.cpu / wanted.most, f"an instance's CPU, {share / instance.cpu:.0%} of it {name}"),
+        (crowded / wanted.connections, "connections of an instance (limits.connections)"),
+        (
+            shard.floor / wanted.most,
+            f"a Redis's CPU, {causes[cause] / shard.floor:.0%} of it {cause}",
+        ),
+    ]
+    used, what = max(limits)
+    return f"{what}; {used:.0%} of what it may be"

@@ -10,6 +10,7 @@ from bench.machine import machine, versions
 from bench.processes import Failed, allow_many_files
 from bench.results import spread
 from bench.scaling import figures, instance_costs
+from bench.scaling import page as scaling_page
 from bench.scaling.costs import RESULTS
 from bench.scaling.figures import Figures
 from bench.scaling.redis_costs import RedisCosts
@@ -45,6 +46,7 @@ def run(command: str, *, is_quick: bool) -> int:
         print(f"{name:26} {spread(values)}")
     if not is_quick and found.values:
         print(f"kept in {figures.keep(found, RESULTS)}")
+        scaling_page.write()
     return 1 if failures else 0
 
 

@@ -24,13 +24,29 @@ TOGETHER: Final = 100
 FEW: Final = 10
 GROUPS: Final = (1, 10, 100)
 """Operations in one script call."""
-SUBSCRIBERS: Final = (0, 8, 32)
+SUBSCRIBERS: Final = (0, 64)
 MAP_SIZES: Final = (0, 100, 500)
 HELD: Final = 100
 """Seats held in a room that is operated on, by others."""
 USER_INFO: Final = '{"name":"Ana Perez"}'
 
 Command = tuple[str | int, ...]
+
+
+def select(client: str, seat: str) -> list[str | int]:
+    """An operation of `apply.lua`."""
+    return ["select", client, USER_INFO, 1, seat]
+
+
+def release(client: str, seat: str) -> list[str | int]:
+    """Likewise."""
+    return ["release", client, seat]
+
+
+def apply(sha: str, room: str, operations: list[str | int]) -> Command:
+    """A call of `apply.lua`, as HoldStore makes it."""
+    rules = ("PUBLISH", "capacity", 300_000, 10, 3_600_000, "capacity0")
+    return ("EVALSHA", sha, 5, *room_keys("seatws", room), *rules, *operations)
 
 
 class RedisCosts:
@@ -73,9 +89,9 @@ class RedisCosts:
             costs[size] = self._us(commands, max(TOGETHER, self._calls // size), TOGETHER)
         figures.add("redis_call_us", costs[GROUPS[0]])
         figures.add("redis_operation_us", _slope(costs))
-        taken = [self._call(room, self._select("late", f"held{0:03}")) for room in rooms]
+        taken = [apply(self._apply, room, select("late", "held000")) for room in rooms]
         figures.add("redis_refused_us", self._us(taken, self._calls, TOGETHER))
-        empty = [self._call(room) for room in rooms]
+        empty = [apply(self._apply, room, []) for room in rooms]
         figures.add("redis_nothing_due_us", self._us(empty, self._calls, TOGETHER))
 
     def _measure_events(self, figures: Figures) -> None:
@@ -134,8 +150,8 @@ class RedisCosts:
             for first in range(0, held, 50):
                 words: list[str | int] = []
                 for seat in range(first, min(held, first + 50)):
-                    words += self._select(f"user_{secrets.randbelow(10**10):010}", f"held{seat:03}")
-                self._client.execute_command(*self._call(room, words))
+                    words += select(f"user_{secrets.randbelow(10**10):010}", f"held{seat:03}")
+                self._client.execute_command(*apply(self._apply, room, words))
         return rooms
 
     def _operations(self, rooms: list[str], size: int) -> list[Command]:
@@ -145,20 +161,11 @@ class RedisCosts:
             on: list[str | int] = []
             off: list[str | int] = []
             for seat in range(size):
-                on += self._select(f"user_{seat:010}", f"free{seat:03}")
-                off += ["release", f"user_{seat:010}", f"free{seat:03}"]
-            selects.append(self._call(room, on))
-            releases.append(self._call(room, off))
+                on += select(f"user_{seat:010}", f"free{seat:03}")
+                off += release(f"user_{seat:010}", f"free{seat:03}")
+            selects.append(apply(self._apply, room, on))
+            releases.append(apply(self._apply, room, off))
         return [*selects, *releases]
-
-    @staticmethod
-    def _select(client: str, seat: str) -> list[str | int]:
-        return ["select", client, USER_INFO, 1, seat]
-
-    def _call(self, room: str, operations: list[str | int] | None = None) -> Command:
-        keys = room_keys("seatws", room)
-        rules = ("PUBLISH", "capacity", 300_000, 10, 3_600_000, "capacity0")
-        return ("EVALSHA", self._apply, 5, *keys, *rules, *(operations or ()))
 
     # ------------------------------------------------------------ what it took
 
