@@ -14,7 +14,7 @@ from seatws.store.cluster import Cluster, redirection, slot_of
 from seatws.store.connect import Reply, pack
 from seatws.store.pipeline import Job, Pipeline, Sent, Waiting
 from seatws.store.servers import Server
-from seatws.store.topology import Topology
+from seatws.store.topology import OneServer, Topology
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Shards:
         self._cluster = topology if isinstance(topology, Cluster) else None
         self._pipelines: dict[Server, Pipeline] = {}
         self._only: Pipeline | None = None
-        """Without a cluster, the one pipeline, as nothing has to be looked up then."""
+        """Where nothing ever moves, the one pipeline: so nothing has to be looked up."""
         self._lines: dict[int, _Line] = {}
         """Slots whose jobs wait, since the slot is between two servers."""
         self._retiring: set[asyncio.Task[None]] = set()
@@ -83,7 +83,7 @@ class Shards:
                 log.error("Redis at %s can't be had: %s", server.name, exc)
                 pipeline.start()
         self._is_open = True
-        if self._cluster is None:
+        if isinstance(self._topology, OneServer):
             (self._only,) = self._pipelines.values()
         self._moved()  # perhaps they did meanwhile
 
