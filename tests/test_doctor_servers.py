@@ -14,7 +14,7 @@ from seatws.doctor.finding import Finding
 from seatws.doctor.rights import probes, rights_for
 from seatws.doctor.servers import Server, open_at
 from seatws.store.keys import room_keys
-from tests.harness import ROOT, Valkey, unique
+from tests.harness import ROOT, Valkey, unique, wait_until
 
 PASSWORD = "hunter2"
 RIGHTS = rights_for("seatws", is_cluster=False)
@@ -101,6 +101,28 @@ def test_a_replica_where_a_primary_should_be(own_valkey: Valkey) -> None:
     said = look(own_valkey.url)
     assert [found.level for found in said["replication"]] == ["warning"]
     assert [found.what for found in said["writing"]] == ["it refuses every change: it is a replica"]
+
+
+def test_a_disk_that_can_t_be_written_to(short_path: Path) -> None:
+    """Redis refuses every change then; both are told."""
+    server = Valkey(short_path, **{"save": "3600 1", "enable-protected-configs": "yes"})
+    server.start()
+    gone = short_path / "gone"
+    gone.mkdir()
+    try:
+        with server.client() as client:
+            client.config_set("dir", str(gone))
+            gone.rmdir()
+            client.bgsave()
+            wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        said = look(server.url)
+    finally:
+        server.stop()
+    (warning,) = (found for found in said["fitness"] if found.level == "warning")
+    assert "can't write to its disk" in warning.what
+    assert [found.what for found in said["writing"]] == [
+        "it refuses every change: it can't write to its disk"
+    ]
 
 
 def test_asking_changes_nothing(own_valkey: Valkey) -> None:

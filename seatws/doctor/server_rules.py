@@ -136,7 +136,7 @@ def clients(info: Info) -> Finding:
 
 
 def latency(round_trips_s: Sequence[float]) -> Finding:
-    """How long an answer takes, from some PINGs one after the other, in seconds."""
+    """How long an answer takes, from some commands one after the other, in seconds."""
     median, most = statistics.median(round_trips_s), max(round_trips_s)
     what = f"median {median * 1000:.1f} ms, at most {most * 1000:.1f} ms in {len(round_trips_s)}"
     if median > SLOW_S:
