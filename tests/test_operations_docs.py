@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Starter
 from tests.fetch import fetch
-from tests.harness import ROOT, Client, Instance, Valkey, unique
+from tests.harness import LIMIT_S, ROOT, Client, Instance, Valkey, unique
 from tests.queries import ALERTS, OPERATIONS, Documented, documented_metrics
 from tests.test_docs import settings
 
@@ -27,7 +27,7 @@ LOG_LINES = re.findall(
 # ---------------------------------------------------------------- metrics
 
 
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=LIMIT_S)
 async def test_the_list_of_metrics_is_that_of_a_real_server(server: Instance) -> None:
     """By name, type and labels: none is missing there, and none is invented."""
     room = unique("room")
@@ -47,7 +47,7 @@ async def test_the_list_of_metrics_is_that_of_a_real_server(server: Instance) ->
     assert served == documented_metrics()
 
 
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=LIMIT_S)
 async def test_what_alerts_compare_with_zero_is_there_from_the_start(start: Starter) -> None:
     """Prometheus counts an increase from a first sample: what appears with 500 has risen by 0."""
     text = (await fetch(f"{start('embedded').http}/metrics")).body.decode()
@@ -58,7 +58,7 @@ async def test_what_alerts_compare_with_zero_is_there_from_the_start(start: Star
             assert f'{metric}{{{label}="{value}"}} 0.0' in text, (metric, value)
 
 
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=LIMIT_S)
 async def test_the_causes_of_resyncs_are_those_that_are_explained(start: Starter) -> None:
     """All are there from the start, too: an alert looks for any but the ordinary one."""
     (row,) = re.findall(r"^\| `seatws_resyncs_total` .*$", TEXT, re.MULTILINE)
@@ -68,7 +68,7 @@ async def test_the_causes_of_resyncs_are_those_that_are_explained(start: Starter
     assert sorted(served) == sorted(explained)
 
 
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=LIMIT_S)
 async def test_what_alerts_ask_of_a_histogram_is_below_its_last_bucket(server: Instance) -> None:
     """A quantile is never told to be above that, so the alert would never fire."""
     text = (await fetch(f"{server.http}/metrics")).body.decode()
@@ -127,7 +127,7 @@ def test_each_file_is_one_that_there_is() -> None:
         assert (ROOT / name).exists(), name
 
 
-@pytest.mark.gen_test
+@pytest.mark.gen_test(timeout=LIMIT_S)
 async def test_the_user_for_redis_may_do_what_the_server_needs(
     own_valkey: Valkey, start: Starter
 ) -> None:
