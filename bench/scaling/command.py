@@ -214,10 +214,13 @@ def print_loads(loads: Loads, wanted: Wanted) -> None:
     joins = max(each.connections for each in instances)
     seconds = formulas.storm_s(joins, loads.costs.join_us, wanted.most)
     held = min(loads.town.seats, 200)
-    map_bytes = sizes.on_the_wire(sizes.whole_map(held))
+    whole, small = (
+        joins / seconds * sizes.on_the_wire(sizes.whole_map(held, is_deflated=each)) * 8 / 1e6
+        for each in (False, True)
+    )
     print(
         f"All at once (a sale's start, a failover): {seconds:,.0f} s to let everyone in; with maps "
-        f"of {held} holds {joins / seconds * map_bytes * 8 / 1e6:,.0f} Mb/s from an instance"
+        f"of {held} holds {whole:,.0f} Mb/s from an instance, {small:,.0f} Mb/s deflated"
     )
 
 

@@ -45,8 +45,9 @@ def release(client: str, seat: str) -> list[str | int]:
 
 def apply(sha: str, room: str, operations: list[str | int]) -> Command:
     """A call of `apply.lua`, as HoldStore makes it."""
-    rules = ("PUBLISH", "capacity", 300_000, 10, 3_600_000, "capacity0")
-    return ("EVALSHA", sha, 5, *room_keys("seatws", room), *rules, *operations)
+    keys = room_keys("seatws", room)
+    rules = ("PUBLISH", keys.channel, "capacity", 300_000, 10, 3_600_000, "capacity0")
+    return ("EVALSHA", sha, 4, *keys[:4], *rules, *operations)
 
 
 class RedisCosts:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from random import Random
 from typing import Final
 
-from seatws.frames import text_frame
+from seatws.frames import deflated, text_frame
 from seatws.holds import Hold, hold_of
 from seatws.messages import CurrentSelections, SeatReleased, SeatSelected, encode
 
@@ -44,13 +43,8 @@ def delivery() -> float:
     return (len(text_frame(encode(taken))) + len(text_frame(encode(free)))) / 2
 
 
-def whole_map(held: int, level: int = 0) -> int:
-    """The frame with a map of so many holds.
-
-    Args:
-        held: Seats, each of another client.
-        level: zlib's, 1 to 9, as permessage-deflate would; 0: not compressed.
-    """
+def whole_map(held: int, *, is_deflated: bool = False) -> int:
+    """The frame with a map of so many holds, each of another client."""
     random = Random(held)
     text = encode(
         CurrentSelections(
@@ -60,10 +54,8 @@ def whole_map(held: int, level: int = 0) -> int:
             server_time="2024-01-15T10:30:00.000Z",
         )
     )
-    if level:
-        squeezing = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
-        text = squeezing.compress(text) + squeezing.flush(zlib.Z_SYNC_FLUSH)
-    return len(text_frame(text))
+    frame = text_frame(text)
+    return len(deflated(frame) if is_deflated else frame)
 
 
 def on_the_wire(payload: float) -> float:
