@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes a Redis Cluster of the nodes in $NODES (addresses, six or more), unless it stands already, and
-# waits until each of them finds it whole. May be run again at any time.
+# Makes a Redis Cluster of the nodes in $NODES (their names, six or more), unless it stands already,
+# and waits until each of them finds it whole. May be run again at any time.
 set -eu
 
 ask() { redis-cli -h "$@" 2>&1; }
@@ -18,7 +18,8 @@ set -- $NODES
 count=$#
 known=$(ask "$1" cluster info | tr -d '\r' | sed -n 's/^cluster_known_nodes://p')
 if [ "$known" = 1 ]; then
-    nodes=$(for node in $NODES; do echo "$node:6379"; done)
+    # Nodes introduce each other by address, never by name.
+    nodes=$(for node in $NODES; do echo "$(getent hosts "$node" | cut -d ' ' -f 1):6379"; done)
     # shellcheck disable=SC2086  # one word each
     redis-cli --cluster create $nodes --cluster-replicas 1 --cluster-yes
 fi

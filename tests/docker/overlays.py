@@ -118,39 +118,43 @@ async def cluster(compose: Compose) -> None:
 
 
 async def _planned_failover(shards: Shards, traffic: Traffic) -> None:
-    primary = shards.owner(traffic.room_id)
-    replica = shards.replica_of(primary)
-    say(f"  $ redis-cli CLUSTER FAILOVER  (at {replica}, instead of {primary})")
-    shards.ask(replica, "CLUSTER", "FAILOVER")
-    await asyncio.to_thread(
-        wait_for, lambda: shards.role(replica) == "master", f"{replica} is the primary"
-    )
+    def fail_over() -> None:
+        primary = shards.owner(traffic.room_id)
+        replica = shards.replica_of(primary)
+        say(f"  $ redis-cli CLUSTER FAILOVER  (at {replica}, instead of {primary})")
+        shards.ask(replica, "CLUSTER", "FAILOVER")
+        wait_for(lambda: shards.role(replica) == "master", f"{replica} is the primary")
+
+    await asyncio.to_thread(fail_over)
     await traffic.flows()
     await judge(traffic, shards.redis())
     traffic.go_on()
 
 
 async def _killed_primary(compose: Compose, shards: Shards, traffic: Traffic) -> None:
-    primary = shards.owner(traffic.room_id)
-    replica = shards.replica_of(primary)
-    # Unless told, an engine starts again what was killed, and sooner than a replica is voted for.
-    docker("update", "--restart=no", shards.containers[primary])
-    say(f"  $ docker kill {primary}")
-    docker("kill", shards.containers[primary])
-    await asyncio.to_thread(
-        wait_for, lambda: shards.role(replica) == "master", f"{replica} is the primary"
-    )
+    def kill() -> str:
+        primary = shards.owner(traffic.room_id)
+        replica = shards.replica_of(primary)
+        # Unless told, an engine starts again what was killed, before a replica is voted for.
+        docker("update", "--restart=no", shards.containers[primary])
+        say(f"  $ docker kill {primary}")
+        docker("kill", shards.containers[primary])
+        wait_for(lambda: shards.role(replica) == "master", f"{replica} is the primary")
+        return primary
+
+    def bring_back(primary: str) -> None:
+        docker("update", "--restart=unless-stopped", shards.containers[primary])
+        docker("start", shards.containers[primary])
+        compose.healthy(primary, 1)
+        wait_for(lambda: shards.role(primary) == "slave", f"{primary} is back, as a replica")
+
+    killed = await asyncio.to_thread(kill)
     await traffic.flows()
     # What had not reached the replica may be gone; that everybody sees the same is promised still.
-    holds = await traffic.settle(shards.redis(but=primary))
+    holds = await traffic.settle(shards.redis(but=killed))
     check(True, f"each viewer sees what the new primary has ({len(holds)} holds)")
     traffic.go_on()
-    docker("update", "--restart=unless-stopped", shards.containers[primary])
-    docker("start", shards.containers[primary])
-    compose.healthy(primary, 1)
-    await asyncio.to_thread(
-        wait_for, lambda: shards.role(primary) == "slave", f"{primary} is back, as a replica"
-    )
+    await asyncio.to_thread(bring_back, killed)
 
 
 async def monitoring(compose: Compose) -> None:
