@@ -6,6 +6,7 @@ left out where somebody else runs the tests.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -158,11 +159,12 @@ class Nginx(Balancer):
 
     def _listening(self) -> set[int]:
         """The workers that take connections; those that are shutting down say so in their name."""
-        return {
-            pid
-            for pid in self._workers()
-            if b"shutting down" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-        }
+        listening = set()
+        for pid in self._workers():
+            with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+                if b"shutting down" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    listening.add(pid)
+        return listening
 
     def _arguments(self) -> list[str]:
         return [*self._its_own, "-g", "daemon off;"]
