@@ -93,7 +93,7 @@ def token_of(client_id: str) -> dict[str, str]:
     return {"Authorization": f"Bearer good:{client_id}:never"}
 
 
-@pytest.mark.gen_test(timeout=LIMIT_S)
+@pytest.mark.gen_test(timeout=2 * LIMIT_S)
 async def test_every_query_has_an_answer(
     valkey: Valkey, start: Starter, scraping: Callable[..., Prometheus], tmp_path: Path
 ) -> None:
