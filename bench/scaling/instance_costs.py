@@ -14,6 +14,7 @@ import redis
 from bench.load import Load, words_of
 from bench.processes import Failed, cpu_seconds, resident_mib
 from bench.scaling.figures import Figures
+from bench.scaling.formulas import COMPARE_S, US
 from bench.scaling.redis_costs import Command, apply, release, select
 from bench.servers import Ours
 from seatws.store.holds import APPLY
@@ -31,21 +32,25 @@ HELD: Final = 200
 """Seats held in each of them, where memory is looked at."""
 
 
-def measure(figures: Figures, seconds: float, scale: float = 1.0) -> None:
-    """One round of every figure.
+def quiet(figures: Figures, seconds: float, scale: float) -> None:
+    """What connections and rooms cost in which nothing happens.
 
     Args:
-        figures: Where they go.
-        seconds: Of each load.
-        scale: Of the number of connections and rooms, for a first look.
+        figures: Where the figures go.
+        seconds: Of each look.
+        scale: Of the number of connections, for a first look.
     """
     crowd = max(20, int(CROWD * scale))
     apart = _quiet(crowd, crowd, seconds)
     together = _quiet(crowd, 1, seconds)
-    figures.add("instance_look_us", (apart.cpu - together.cpu) / (crowd - 1) * 2 * 1e6)
+    figures.add("instance_look_us", (apart.cpu - together.cpu) / (crowd - 1) * COMPARE_S / US)
     figures.add("instance_room_kib", (apart.mib - together.mib) * 1024 / (crowd - 1))
     figures.add("instance_connection_kib", together.mib * 1024 / crowd)
     figures.add("instance_empty_mib", together.empty_mib)
+
+
+def events(figures: Figures, seconds: float, scale: float) -> None:
+    """What changes from elsewhere cost, and telling viewers of them; see `quiet`."""
     rooms = max(2, int(BUSY_ROOMS * scale))
     few, many = VIEWERS
     alone, ten, hundred = (_event_us(few, rooms, each, seconds) for each in TOGETHER)
@@ -54,7 +59,11 @@ def measure(figures: Figures, seconds: float, scale: float = 1.0) -> None:
     figures.add("instance_event_us", alone - few * send)
     figures.add("instance_event_ten_us", ten - few * send)
     figures.add("instance_event_hundred_us", hundred - few * send)
-    figures.add("instance_hold_kib", _hold_kib(rooms))
+
+
+def holds(figures: Figures, scale: float) -> None:
+    """What a hold keeps in memory; see `quiet`."""
+    figures.add("instance_hold_kib", _hold_kib(max(2, int(BUSY_ROOMS * scale))))
 
 
 class _Quiet(NamedTuple):
