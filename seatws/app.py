@@ -97,9 +97,8 @@ class App:
 
     async def drain(self) -> None:
         """Accept nobody any more, send everybody away in `server.drain_seconds`."""
-        visitors = self._listeners[
-            :1
-        ]  # a port of the metrics' own goes on: one may watch the drain
+        # The first is for visitors. A port of the metrics' own goes on: one may watch the drain.
+        visitors = self._listeners[:1]
         for listener in visitors:
             listener.close()
         if self._api is not None:
