@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 
 from bench.load import Load, words_of
-from bench.processes import Failed
+from bench.processes import Failed, cpu_seconds
 from bench.results import Row
 from bench.rounds import Plan, Traffic, compared, in_turn
 from bench.servers import Ours
@@ -14,12 +15,13 @@ CROWD, ROOMS = 19_000, 1000
 TWO_HEARTBEATS_S = 50
 """Two of the default interval: every connection is asked twice, wherever the time begins."""
 BUSY = Traffic(100, 50, 200, 1, ("--client-prefix", "busy_", "--room-prefix", "busy"))
+SCRAPES = 20
 BUSY_ROUNDS = 3.0
 """A round is so many times as long as others, so that the rounds together meet heartbeats."""
 
 
 def idle(plan: Plan) -> Iterator[Row]:
-    """The crowd's share of a core, then a busy room beside the crowd and one without it."""
+    """The crowd's share of a core, a scrape, a busy room beside the crowd and one without it."""
     crowd, seconds = plan.some(CROWD), TWO_HEARTBEATS_S if plan.scale == 1 else plan.seconds
     options = ("--step", "--idle", str(seconds))
     busy_s = plan.seconds * BUSY_ROUNDS
@@ -31,6 +33,7 @@ def idle(plan: Plan) -> Iterator[Row]:
         report = load.next()
         if plan.scale == 1 and report["heartbeats"] < crowd:
             raise Failed(f"only {report['heartbeats']:.0f} heartbeats came")
+        scrapes_ms = [_scrape_ms(crowded) for _ in range(SCRAPES)]
         turns = in_turn(plan, BUSY, crowded, alone, busy_s)
         load.leave()
     options_text = " ".join(options)
@@ -44,6 +47,14 @@ def idle(plan: Plan) -> Iterator[Row]:
         beside=f"over {seconds:g} s, {report['heartbeats']:,.0f} heartbeats",
         commands=[f"wsload --json {options_text} 127.0.0.1 PORT {crowd} 0 0 0 PID seed {ROOMS}"],
     )
+    yield Row(
+        case=f"a scrape of /metrics with {CROWD:,} connections in {ROOMS:,} rooms",
+        figure="ms of CPU",
+        ours=scrapes_ms,
+        goal="under 10 ms",
+        at_most=10,
+        commands=["curl http://127.0.0.1:PORT/metrics"],
+    )
     yield compared(
         turns,
         case=f"a busy room beside {CROWD:,} idle connections",
@@ -54,3 +65,11 @@ def idle(plan: Plan) -> Iterator[Row]:
         at_most=1.25,
         commands=[BUSY.text(busy_s)],
     )
+
+
+def _scrape_ms(server: Ours) -> float:
+    """The server's CPU time for one scrape, in which nobody else is served."""
+    before = cpu_seconds(server.pid)
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
+        answer.read()
+    return 1000 * (cpu_seconds(server.pid) - before)
