@@ -164,6 +164,8 @@ def test_what_the_image_gets_is_enough_to_serve(tmp_path: Path, valkey: Valkey) 
             target = home / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    plugins = "import plugins.jwt_auth, plugins.room_permissions"
+    subprocess.run([sys.executable, "-c", plugins], cwd=home, check=True)
     port = free_port()
     bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     process = subprocess.Popen(
