@@ -254,7 +254,8 @@ class Pipeline:
         sent = self._under_way.popleft()
         if isinstance(reply, ReplyError):
             self._take_error(str(reply), sent)
-        elif self._wait and sent.job.changes:
+        elif self._wait and (sent.job.changes or (self._unsafe and sent.job.room_id)):
+            # A read behind a change has seen it: told first, it would put the answer out of order.
             self._unsafe.append((sent.job, reply))
         else:
             self._finish(sent.job, reply)
