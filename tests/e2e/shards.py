@@ -11,7 +11,7 @@ from typing import Self
 
 from tests.e2e.traffic import History, Traffic
 from tests.fetch import fetch
-from tests.harness import HasRooms, Instance
+from tests.harness import HasRooms, Instance, holders_in_redis
 
 ANSWER_S = 3.0
 """The longest that a client waits for an answer, whatever Redis does (PROTOCOL section 4)."""
@@ -78,10 +78,24 @@ class Load:
 
     async def is_right(self) -> None:
         """There is a primary since this moment: wait until all is well, which must be soon."""
-        async with asyncio.timeout(RIGHT_S):
-            await self.flows()
-            await self.settle()
+        try:
+            async with asyncio.timeout(RIGHT_S):
+                await self.flows()
+                await self.settle()
+        except TimeoutError:
+            raise AssertionError(f"not right after {RIGHT_S} s: {self._wrongs()}") from None
         self.go_on()
+
+    def _wrongs(self) -> list[str]:
+        """What viewers see that is not so."""
+        return [
+            f"{viewer.client_id} at {viewer.url} sees {viewer.maps[one.room_id]}, revs "
+            f"{viewer.revs[one.room_id][-3:]}, but Redis has {holders}"
+            for one in self.traffic
+            for holders in [holders_in_redis(self._has(one.room_id), one.room_id)]
+            for viewer in one.viewers.values()
+            if viewer.maps[one.room_id] != holders
+        ]
 
     def go_on(self) -> None:
         """End the rest."""
