@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.e2e.shards import NOTICED_S, Load, until_health_says
 from tests.e2e.traffic import seeded
 from tests.fetch import fetch, json_of
 from tests.harness import (
+    ROOT,
     Client,
     Instance,
     Message,
@@ -208,3 +210,27 @@ async def test_one_seed_that_lives_is_enough(
         hold = f"{instance.http}/room/{room}/selections/A1"
         assert (await fetch(hold, "PUT", {"client_id": "ann"})).code == 201
         assert "ann" in node.ask("HGET", f"seatws:{{{room}}}:holds", "A1")
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_the_user_that_the_manual_makes_may_do_all_that_is_needed(
+    cluster: Cluster, start: Starter
+) -> None:
+    """Its rights are enough in a cluster, too, while a primary hands over."""
+    manual = (ROOT / "docs/operations.md").read_text()
+    (line,) = re.findall(r"^ *ACL SETUSER (.*)$", manual, re.MULTILINE)
+    for node in cluster.nodes:
+        node.ask("ACL", "SETUSER", *line.split())
+    user, password = re.findall(r"^(\w+) on >(\w+) ", line)[0]
+    instances = [
+        start(cluster.url().replace("://", f"://{user}:{password}@")),
+        start(cluster.url().replace("://", f"://{user}:{password}@")),
+    ]
+    rooms = [room for (room,) in cluster.rooms_by_primary(1).values()]
+    async with Load(rooms, instances, seeded(), cluster.of) as load:
+        await asyncio.to_thread(cluster.fail_over, cluster.owner_of(rooms[0]))
+        await load.is_right()
+        await load.judge()
+    for instance in instances:
+        assert "NOPERM" not in instance.log
+        assert password not in instance.log
