@@ -152,7 +152,7 @@ async def test_with_it_nothing_confirmed_is_lost_however_often_a_primary_dies(
             (replica,) = cluster.replicas_of(primary)
             if not hears_all:
                 cut_off(cluster, primary)
-            await asyncio.sleep(chance.uniform(0, 0.5))
+            await asyncio.sleep(chance.uniform(0.5, 1.5))
             deaths.append(await lose(cluster, primary, replica, room))
             await asyncio.to_thread(cluster.mend)
             await load.is_right()
