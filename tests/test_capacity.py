@@ -481,8 +481,10 @@ async def test_idle_instances_compare_as_often_as_the_model_says(
         real.forget_calls()
         began = loop_time()
         await wait_until_async(lambda: real.calls().get("hmget", 0) >= 3 * pairs)
+        compared = real.calls()["hmget"]
         rounds = (loop_time() - began) / formulas.COMPARE_S
-        assert real.calls()["hmget"] <= pairs * (rounds + 1)
+        # One more for those that came just at the beginning; timers may be a hair early.
+        assert compared <= pairs * (rounds + 1.1)
 
 
 def test_the_page_has_the_costs_that_were_measured_last() -> None:
