@@ -196,6 +196,10 @@ class Pipeline:
         self._waiting = deque(waiting for waiting in self._waiting if not is_meant(waiting[1]))
         return taken
 
+    def rooms_under_way(self) -> set[str]:
+        """The rooms of jobs that have been sent and have no answer yet."""
+        return {sent.job.room_id for sent in self._under_way if sent.job.room_id}
+
     async def _introduce(self, connection: redis.asyncio.Connection) -> None:
         try:
             await self._greet(connection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import operator
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -110,7 +111,7 @@ class Shards:
             return _NOWHERE
         if pipeline.is_starting:  # the server has just got its first slots; it will be a moment
             slot = slot_of(room_id)
-            line = self._lines[slot] = self._new_line(slot)
+            line = self._line(slot)
             line.go_on_soon(RETRY_S)
             return line
         return pipeline
@@ -142,7 +143,11 @@ class Shards:
     # ------------------------------------------------------------ rooms that move
 
     def _moved(self) -> None:
-        """Slots have moved: what is for them and was not sent yet goes the new way."""
+        """Slots have moved: what is for them and was not sent yet goes the new way.
+
+        What was sent the old way may come back undone. Until that is known, whatever else there is
+        for its slot waits, or it would come first.
+        """
         if not self._is_open:
             return
         servers = self._topology.servers
@@ -154,7 +159,12 @@ class Shards:
                     bool(job.room_id) and self._topology.server_of(job.room_id) is not here
                 )
             )
-            for slot in self._line_up(strays):
+            slots = self._line_up(strays)
+            for room_id in pipeline.rooms_under_way():
+                if self._topology.server_of(room_id) is not server:
+                    slots.add(slot := slot_of(room_id))
+                    self._line(slot)
+            for slot in slots:
                 self._lines[slot].go_on_soon()
             if server not in servers:
                 self._retire(server, pipeline)
@@ -221,18 +231,25 @@ class Shards:
         for asked_at, job in jobs:
             slot = slot_of(job.room_id)
             slots.add(slot)
-            if slot not in self._lines:
-                self._lines[slot] = self._new_line(slot)
-            self._lines[slot].jobs.append((asked_at, job))
+            line = self._line(slot)
+            line.jobs.append((asked_at, job))
+            line.jobs.sort(key=_asked_at)  # one that comes back was asked before those that wait
         return slots
 
-    def _new_line(self, slot: int) -> _Line:
-        return _Line(lambda: self._go_on(slot))
+    def _line(self, slot: int) -> _Line:
+        """The slot's line; a new one if there is none."""
+        line = self._lines.get(slot)
+        if line is None:
+            line = self._lines[slot] = _Line(lambda: self._go_on(slot))
+        return line
 
     def _go_on(self, slot: int) -> None:
         """Send what waits for a slot to the server that has it now, if that one is there."""
         line = self._lines[slot]
         line.drop_late(time.monotonic() - self._timeout_s)
+        if self._comes_back(slot):
+            line.go_on_soon(RETRY_S)
+            return
         pipeline = None
         if line.jobs:
             server = self._topology.server_of(line.jobs[0][1].room_id)
@@ -245,6 +262,14 @@ class Shards:
         for asked_at, job in line.jobs:
             assert pipeline is not None  # noqa: S101
             pipeline.add(job, asked_at)
+
+    def _comes_back(self, slot: int) -> bool:
+        """Whether something for the slot is under way to a server that has it no more."""
+        return any(
+            slot_of(room_id) == slot and self._topology.server_of(room_id) is not server
+            for server, pipeline in self._pipelines.items()
+            for room_id in pipeline.rooms_under_way()
+        )
 
 
 class _Line:
@@ -301,6 +326,7 @@ class _Nowhere:
 
 
 _NOWHERE = _Nowhere()
+_asked_at = operator.itemgetter(0)
 
 
 class _Again:
