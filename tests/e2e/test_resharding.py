@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from tests.clusters import Cluster, Move, itself, slot_of
-from tests.e2e.shards import Load
+from tests.e2e.shards import RIGHT_S, Load
 from tests.e2e.traffic import seeded
-from tests.harness import Instance, unique
+from tests.harness import Client, Instance, holders_in_redis, unique
 from tests.nodes import Node
 
 
@@ -118,6 +118,29 @@ async def test_a_move_that_stops_half_way_holds_up_its_own_rooms_alone(
         move.finish()
         await held_up.is_right()
         await held_up.judge()
+    await asyncio.to_thread(cluster.until_well)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_room_whose_keys_are_all_at_the_new_node_goes_on_before_the_slot_is_there(
+    cluster: Cluster, fleet: Sequence[Instance]
+) -> None:
+    """Who asks is sent on (ASK); who only listens is at the old node, and soon right by looking."""
+    room = unique("room")
+    move = Move(cluster, slot_of(room), other_than(cluster, cluster.owner_of(room)))
+    async with Client.connect(fleet[0].url) as ann, Client.connect(fleet[1].url) as bob:
+        for client in (ann, bob):
+            await client.join(room)
+        assert (await ann.select(room, "A1"))["rev"] == 1
+        move.begin()
+        move.carry(*move.keys())
+        assert (await ann.select(room, "A2"))["rev"] == 2
+        async with asyncio.timeout(RIGHT_S):
+            await bob.until(lambda: bob.maps[room].get("A2") == ann.client_id)
+        await asyncio.to_thread(move.finish)
+        assert (await bob.select(room, "A3"))["type"] == "seat_selected"
+        await ann.until(lambda: ann.maps[room].get("A3") == bob.client_id)
+        assert ann.maps[room] == bob.maps[room] == holders_in_redis(cluster.of(room), room)
     await asyncio.to_thread(cluster.until_well)
 
 
