@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from seatws.app import BACKLOG
-from seatws.config import Config, Limits, Server
+from seatws.config import Config, Limits, Redis, Server
 from seatws.doctor import machine, server_rules, topology
 from seatws.doctor.finding import Finding
+from seatws.redis_url import split_redis_url
 
 GOOD = {
     "redis_version": "7.2.4",
@@ -211,6 +212,28 @@ def test_what_a_server_thinks_of_its_cluster(info: str, nodes: str, said: dict[s
     assert told.keys() == said.keys()
     for level, words in said.items():
         assert words in told[level]  # type: ignore[index]  # one of its words
+
+
+def test_who_is_in_a_cluster() -> None:
+    """Primaries with their slots; replicas, those too that SLOTS leaves out; not the lost ones."""
+    ranges = [
+        [0, 8191, ["127.0.0.1", 7001, "a1", []], ["seats.example", 7003, "b1", []]],
+        [8192, 16383, ["", 7002, "a2", []]],
+    ]
+    nodes = f"{NODES}b3 127.0.0.1:7005@17005 slave,fail a2 0 0 2 disconnected\n"
+    seen = topology.Seen(
+        ("127.0.0.9", 7002), ranges, SOUND, [line.split() for line in nodes.strip().splitlines()]
+    )
+    url = split_redis_url("redis+cluster://:secret@127.0.0.9:7002")
+    assert url is not None
+    servers = list(topology.servers_in(seen, url, Redis()))
+    assert [(server.name, server.is_replica, len(server.slots or ())) for server in servers] == [
+        ("Redis 127.0.0.1:7001", False, 8192),
+        ("Redis 127.0.0.9:7002", False, 8192),
+        ("Redis seats.example:7003", True, 0),
+        ("Redis 127.0.0.1:7004", True, 0),
+    ]
+    assert [server.has("foo") for server in servers] == [False, True, False, False]  # slot 12182
 
 
 # ---------------------------------------------------------------- the machine

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tornado.httpserver import HTTPServer
@@ -231,6 +232,30 @@ def test_where_debug_is_the_level_there_is_nothing_to_switch(
         "INFO seatws.logs: the log level is debug, as log.level says: nothing to switch",
         "DEBUG seatws.x: d",
     ] * 2
+
+
+def test_a_reload_ends_a_switch_and_counts_for_the_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `log.level` says by now is where the next switch comes back to."""
+    logs.set_up(Log())
+    switch = logs.LevelSwitch("info")
+    switch.toggle()
+    (tmp_path / "seatws.toml").write_text('[log]\nlevel = "warning"\n')
+    switch.reload(tmp_path)
+    logging.getLogger("seatws.x").info("not heard")
+    switch.toggle()
+    logging.getLogger("seatws.x").debug("heard")
+    switch.toggle()
+    switch.reload(tmp_path)
+    logging.getLogger("seatws.x").info("not heard")
+    assert [line.split(": ", 1)[1].partition(";")[0] for line in lines(capsys)] == [
+        "the log level is debug",
+        "the log level is warning now",
+        "the log level is debug",
+        "heard",
+        "the log level is warning again",
+    ]
 
 
 class Answer(RequestHandler):

@@ -124,7 +124,7 @@ def _in_cluster(url: RedisUrl, settings: Redis) -> Found:
     for address in url.addresses:
         with _asking(f"Redis {shown(address)}", url.of_server(address), settings) as seed:
             try:
-                seen = _Seen(
+                seen = Seen(
                     address,
                     seed.ask("CLUSTER", "SLOTS"),
                     seed.ask("CLUSTER", "INFO"),
@@ -134,14 +134,14 @@ def _in_cluster(url: RedisUrl, settings: Redis) -> Found:
                 silent[address] = unusable(exc, settings.prefix)._replace(about=seed.name)
                 continue
         yield from cluster_state(seen.info, seen.nodes)
-        servers = list(_of_cluster(seen, url, settings))
+        servers = list(servers_in(seen, url, settings))
         break
     names = {server.name for server in servers}
     yield from (found for found in silent.values() if found.about not in names)
     return servers
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What one server says of its cluster."""
 
     asked: Address
@@ -185,7 +185,8 @@ def cluster_state(info: str, nodes: list[list[str]]) -> Iterator[Finding]:
             )
 
 
-def _of_cluster(seen: _Seen, url: RedisUrl, settings: Redis) -> Iterator[Server]:
+def servers_in(seen: Seen, url: RedisUrl, settings: Redis) -> Iterator[Server]:
+    """The cluster's primaries with their slots, then the replicas that are not lost."""
     slots: dict[Address, set[int]] = {}
     replicas: dict[Address, None] = {}
     known: set[str] = set()

@@ -88,7 +88,10 @@ def _answer_once(listening: socket.socket) -> None:
     connection, _ = listening.accept()
     with connection:
         connection.recv(4096)
-        connection.sendall(b'HTTP/1.0 200 OK\r\n\r\n{"service": "another"}')
+        connection.sendall(
+            b'HTTP/1.0 200 OK\r\n\r\n{"service": "another", '
+            b'"status": "healthy", "active_connections": 1}'
+        )
 
 
 # ---------------------------------------------------------------- an instance that runs
@@ -239,7 +242,8 @@ async def test_every_server_of_a_cluster(start: Starter, short_path: Path, clean
     cluster = Cluster(short_path, Access(password=SECRET))
     try:
         cluster.start()
-        server, room = start(cluster.url()), unique("room")
+        server = start(cluster.url())
+        *_, (room,) = cluster.rooms_by_primary(1).values()  # not the first one's
         settings: dict[str, Any] = {"SEATWS_REDIS__URL": cluster.url()}
         async with Client.connect(server.url) as client:
             await client.join(room)

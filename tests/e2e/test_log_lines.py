@@ -352,26 +352,26 @@ async def test_the_level_is_switched_while_it_runs(
 
 
 @pytest.fixture
-def _collector() -> Iterator[None]:
-    """What an instance in this process changes of the collector is undone."""
-    before = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*before)
-
-
-@pytest.mark.gen_test(timeout=60)
-@pytest.mark.usefixtures("_collector")
-async def test_a_mass_disconnection_is_noticed_once(
-    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """An error when it begins, with the codes; a warning when it is over; and it is counted."""
+def short_window(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[pytest.LogCaptureFixture]:
+    """Instances in this process look ten times a second, and back one second; their warnings."""
     monkeypatch.setattr(mass_disconnection, "WINDOW_S", 1.0)
     monkeypatch.setattr(sockets, "SWEEP_S", 0.1)
     caplog.set_level(logging.WARNING, sockets.__name__)
+    before = gc.get_threshold()
+    yield caplog
+    gc.unfreeze()  # what `App.start` set for the whole process
+    gc.set_threshold(*before)
+
+
+@contextlib.asynccontextmanager
+async def _audience(valkey: Valkey) -> AsyncIterator[tuple[App, list[Client]]]:
+    """An instance in this process, and forty who have stood there for a look at least."""
     given = {
         "SEATWS_REDIS__URL": valkey.url,
         "SEATWS_SERVER__PORT": "0",
+        "SEATWS_SERVER__DRAIN_SECONDS": "1",
         "SEATWS_HEARTBEAT__INTERVAL_SECONDS": "2",
         "SEATWS_HEARTBEAT__TIMEOUT_SECONDS": "2",
     }
@@ -388,27 +388,49 @@ async def test_a_mass_disconnection_is_noticed_once(
                 assert (await witness.receive())[0] == PING
                 await witness.send(frame(struct.pack("!H", 1000), CLOSE))
                 await witness.receive()
-            for client in clients[:30]:
-                client.socket.transport.abort()
-            await wait_until_async(lambda: len(caplog.records) == 2)
-            begun, over = caplog.records
-            assert begun.levelno == logging.ERROR
-            found = re.fullmatch(
-                r"mass disconnection: (\d+) of 4[01] connections lost within \d s "
-                r"\(by close code 1006: (\d+)\)",
-                begun.getMessage(),
-            )
-            assert found is not None, begun.getMessage()
-            assert 20 < int(found[1]) == int(found[2]) <= 30
-            assert over.levelno == logging.WARNING
-            assert (
-                "30 lost in all (by close code 1006: 30), 10 connections now" in over.getMessage()
-            )
-            metrics = (await fetch(f"http://127.0.0.1:{app.port}/metrics")).body.decode()
-            assert "\nseatws_mass_disconnections_total 1.0\n" in metrics
+            yield app, clients
     finally:
         await app.stop()
-    assert len(caplog.records) == 2, "nor are those who are cut off at the end"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_mass_disconnection_is_noticed_once(
+    valkey: Valkey, short_window: pytest.LogCaptureFixture
+) -> None:
+    """An error when it begins, with the codes; a warning when it is over; and it is counted."""
+    async with _audience(valkey) as (app, clients):
+        for client in clients[:30]:
+            client.socket.transport.abort()
+        await wait_until_async(lambda: len(short_window.records) == 2)
+        begun, over = short_window.records
+        assert begun.levelno == logging.ERROR
+        found = re.fullmatch(
+            r"mass disconnection: (\d+) of 4[01] connections lost within \d s "
+            r"\(by close code 1006: (\d+)\)",
+            begun.getMessage(),
+        )
+        assert found is not None, begun.getMessage()
+        assert 20 < int(found[1]) == int(found[2]) <= 30
+        assert over.levelno == logging.WARNING
+        assert "30 lost in all (by close code 1006: 30), 10 connections now" in over.getMessage()
+        metrics = (await fetch(f"http://127.0.0.1:{app.port}/metrics")).body.decode()
+        assert "\nseatws_mass_disconnections_total 1.0\n" in metrics
+    assert len(short_window.records) == 2
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_who_goes_during_a_drain_is_not_lost(
+    valkey: Valkey, short_window: pytest.LogCaptureFixture
+) -> None:
+    """Whichever way: all of them are to go."""
+    async with _audience(valkey) as (app, clients):
+        draining = asyncio.create_task(app.drain())
+        await asyncio.sleep(0)  # it has begun, and has a second to go
+        for client in clients[:30]:
+            client.socket.transport.abort()
+        await draining
+        assert app.counts.closes[1006] > 20
+    assert short_window.records == []
 
 
 class _Witness(RawSocket):
