@@ -16,7 +16,7 @@ from seatws.store import feed as feed_module
 from seatws.store.feed import Feed
 from seatws.store.topology import topology_of
 from tests.harness import Valkey, unique, wait_until_async
-from tests.stores import Ear, FakeRedis, Shape, answer_to, array, opened
+from tests.stores import Ear, FakeRedis, Shape, answer_to, array, opened, shape_of
 from tests.stores import own_shape as own_shape
 from tests.stores import shape as shape
 
@@ -316,3 +316,33 @@ async def test_silent_feed_is_not_taken_for_a_dead_one(
         before = pings()
         await wait_until_async(lambda: pings() > before + 20)
         assert listener.ear.states == []
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_redis_that_cannot_write_to_its_disk_is_heard_still(
+    short_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses PING as it refuses changes (MISCONF): that is no reason to lose the connection."""
+    monkeypatch.setattr(feed_module, "PROBE_S", 0.1)
+    room = unique("room")
+    (short_path / "taken.rdb").mkdir()
+    server = Valkey(short_path, save="3600 1", dbfilename="taken.rdb")
+    server.start()
+    try:
+        async with listening(server.url) as listener:
+            await listener.subscribe(room)
+            with server.client() as client:
+                client.bgsave()
+                await wait_until_async(
+                    lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err"
+                )
+            await wait_until_async(lambda: "can't write to its disk" in caplog.text)
+            # A new connection is told so, too, instead of that all subscriptions stand.
+            server.cut("pubsub")
+            await listener.ear.until_state("feed up")
+            assert listener.ear.states == ["feed down", "feed up"]
+            assert subscribers(shape_of(server), room) == 1
+    finally:
+        server.stop()
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 PROBE_S = 1.5
 """How often a connection is asked for a sign of life, which has as long to come."""
+
+COMPLAIN_AGAIN_S = 10.0
+"""An error that Redis repeats is logged so often."""
 
 _ALL_STAND = b"all subscriptions stand"
 
@@ -236,6 +240,9 @@ class _Line:
         self._opened = False
         self._watch: asyncio.Task[None] | None = None
         self._heard = True
+        self._waits_for_all = False
+        """Whether it has still to be said that all subscriptions stand."""
+        self._complained_at = -COMPLAIN_AGAIN_S
 
     @property
     def is_up(self) -> bool:
@@ -283,6 +290,7 @@ class _Line:
             self.subscribe(room_id, _nobody)
         # The listener's snapshots go another way, so it must take none until every subscription
         # stands: the answer to this comes after all of them.
+        self._waits_for_all = True
         self._link.send(pack("PING", _ALL_STAND))
 
     def _down(self) -> None:
@@ -305,12 +313,27 @@ class _Line:
                 # Asked for, or because the slot has gone to another server.
                 self._on_stray(room_of_channel(self._prefix, channel))
             case [b"pong", said] | bytes(said) if said == _ALL_STAND:
-                self._on_up()
+                self._all_stand()
+            case ReplyError() if str(reply).startswith("MISCONF"):
+                self._take_ill_health()
             case ReplyError() if str(reply).startswith(("MOVED", "CLUSTERDOWN")):
                 self._take_refusal(str(reply))
             case ReplyError():
                 log.error("Redis answered a subscription with %.200s", reply)
                 self._link.abort()
+
+    def _all_stand(self) -> None:
+        self._waits_for_all = False
+        self._on_up()
+
+    def _take_ill_health(self) -> None:
+        """Redis can't write to its disk, and then answers PING so; it serves subscribers still."""
+        now = time.monotonic()
+        if now - self._complained_at >= COMPLAIN_AGAIN_S:
+            self._complained_at = now
+            log.error("Redis can't write to its disk and refuses changes; look at its log")
+        if self._waits_for_all and not self._unconfirmed:
+            self._all_stand()
 
     def _take_refusal(self, error: str) -> None:
         """A slot is not here, and so a room can't be subscribed, or was unsubscribed too late."""
