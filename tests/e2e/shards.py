@@ -19,7 +19,7 @@ RIGHT_S = 5.0
 """How soon every viewer is right again once there is a primary."""
 NOTICED_S = 5.0
 """How soon `/health` says 503 when Redis is away (PROTOCOL section 4)."""
-UNDISTURBED_S = 1.0
+UNDISTURBED_S = 1.5
 """The longest that an answer takes where nothing has happened, on a machine that has much to do."""
 
 
