@@ -16,7 +16,7 @@ from tests.e2e.conftest import start_together
 from tests.e2e.shards import Load, now
 from tests.e2e.traffic import seeded
 from tests.fetch import fetch
-from tests.harness import Instance, unique
+from tests.harness import Instance, unique, wait_until_async
 from tests.nodes import quiet_port
 from tests.sentinels import NAME, Sentinels
 
@@ -121,7 +121,7 @@ async def test_a_plain_failover_is_noticed_soon(
         began = now()
         await asyncio.to_thread(sentinels.fail_over)
         await load.is_right()
-        assert load.maps() >= 2 * load.clients
+        await wait_until_async(lambda: load.maps() >= 2 * load.clients)
         await asyncio.to_thread(sentinels.demote_others)
         await load.flows()
         await load.judge([began])
