@@ -151,8 +151,10 @@ it("comes back by itself, with its seats, when the connection breaks", async () 
   const mine = hook(roomId, { url: proxy.url });
   await joined(mine);
   await act(() => mine.result.current.selectSeat("A1"));
+  proxy.isDown = true; // until it was seen: the first attempt to come back may take no time
   proxy.cut();
   await waitFor(() => expect(mine.result.current.room?.joined).toBe(false), LIMIT);
+  proxy.isDown = false;
   expect(mine.result.current.seat("A1").state).toBe("mine");
   await other.selectSeat("A2");
   await joined(mine);

@@ -129,8 +129,10 @@ it("comes back by itself, with its seats, when the connection breaks", async () 
   const mine = use(unique("room"), { url: proxy.url });
   await mine.joined();
   await mine.selectSeat("A1");
+  proxy.isDown = true; // until it was seen: the first attempt to come back may take no time
   proxy.cut();
   await vi.waitFor(() => expect(mine.room.value?.joined).toBe(false), LIMIT);
+  proxy.isDown = false;
   expect(mine.seat("A1").state).toBe("mine");
   await mine.joined();
   mine.wrapper.unmount();
