@@ -237,16 +237,17 @@ async def is_let_in(client: Client) -> bool:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_tokens_stay_out_of_its_log(site: Site) -> None:
-    """What is asked for is logged, without its query."""
-    room, secret = unique("room"), unique("hush")
+async def test_tokens_and_client_ids_stay_out_of_its_log(site: Site) -> None:
+    """What is asked for is logged, without its query; a client's id may be an e-mail address."""
+    room, secret, client_id = unique("room"), unique("hush"), unique("ann") + "@example.com"
     await fetch(f"{site.balancer.http}/room/{room}/selections?access_token={secret}")
     async with websockets.asyncio.client.connect(
-        f"{site.balancer.url}/ws/{room}?access_token={secret}"
+        f"{site.balancer.url}/ws/{client_id}?access_token={secret}"
     ):
         pass
-    await wait_until_async(lambda: site.balancer.log.count(room) >= 2)
+    await wait_until_async(lambda: room in site.balancer.log and "/ws/-" in site.balancer.log)
     assert secret not in site.balancer.log
+    assert client_id not in site.balancer.log
 
 
 @pytest.mark.gen_test(timeout=60)
