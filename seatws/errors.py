@@ -164,19 +164,14 @@ CUT_OFF: Final = 1006
 
 
 ERROR_CODES: Final = (
+    BadMessage.code,
+    SeatTaken.code,
+    NotHolder.code,
+    LimitReached.code,
+    RateLimited.code,
+    Unauthenticated.code,
+    NotAllowed.code,
     StoreError.code,
-    *(
-        kind.code
-        for kind in (
-            BadMessage,
-            SeatTaken,
-            NotHolder,
-            LimitReached,
-            RateLimited,
-            Unauthenticated,
-            NotAllowed,
-        )
-    ),
 )
 """What an `error` may have as its code (PROTOCOL section 4)."""
 

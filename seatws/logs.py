@@ -34,6 +34,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _WORD: Final = re.compile(r"[a-z_]{1,32}")
 _START: Final = secrets.token_hex(4)
 _numbers = itertools.count(1)
+AGAIN_S: Final = 10.0
 _NOISY: Final = ("tornado.access", "tornado.general", "asyncio")
 
 
@@ -97,6 +98,21 @@ class LevelSwitch:
             log.info("the log level is %s now", level)
         self._level, self._is_debug = level, False
         set_level(level)
+
+
+class Repeats:
+    """Errors that would be logged again and again: once in `AGAIN_S` is enough."""
+
+    def __init__(self) -> None:
+        self._logged_at: dict[str, float] = {}
+
+    def is_due(self, kind: str = "") -> bool:
+        """Whether to log one of this kind now; then the next one is not for a while."""
+        now = time.monotonic()
+        if now - self._logged_at.get(kind, -AGAIN_S) < AGAIN_S:
+            return False
+        self._logged_at[kind] = now
+        return True
 
 
 def log_request(handler: RequestHandler) -> None:

@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.fetch import fetch, json_of
-from tests.harness import LIMIT_S, ROOT, Instance, free_port, unique, wait_until
+from tests.harness import LIMIT_S, ROOT, Instance, Listening, free_port, unique, wait_until
 from tests.programs import program
 
 SHIPPED_PORTS = (8001, 8002, 8003)
 """Where the shipped configurations expect the instances."""
 
 
-class Balancer(ABC):
+class Balancer(Listening, ABC):
     """One of them, as a process of its own; clients use it as they would an instance.
 
     Args:
@@ -52,16 +52,6 @@ class Balancer(ABC):
         self.conf = self.directory / self.shipped.name
         self.conf.write_text(self._adapted(self.shipped.read_text(), instances, certificate))
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """Where WebSockets connect."""
-        return f"ws://127.0.0.1:{self.port}"
-
-    @property
-    def http(self) -> str:
-        """Where HTTP asks."""
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
@@ -64,3 +65,11 @@ async def until_connections(server: Instance, count: int) -> None:
     async with asyncio.timeout(LIMIT_S):
         while json_of(await fetch(f"{server.http}/health"))["active_connections"] != count:
             pass
+
+
+async def until_health_says(code: int, instances: Sequence[Instance]) -> None:
+    """Wait until it does, everywhere."""
+    async with asyncio.timeout(LIMIT_S):
+        for instance in instances:
+            while (await fetch(f"{instance.http}/health")).code != code:
+                pass

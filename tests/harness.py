@@ -113,7 +113,23 @@ class Valkey:
         return False
 
 
-class Instance:
+class Listening:
+    """What listens on a port of this machine."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where WebSockets connect."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def http(self) -> str:
+        """Where HTTP asks."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+class Instance(Listening):
     """One instance of the server, as a process of its own.
 
     Args:
@@ -168,16 +184,6 @@ class Instance:
     def log(self) -> str:
         """All that it has printed."""
         return self.output.read_text()
-
-    @property
-    def url(self) -> str:
-        """Where WebSockets connect."""
-        return f"ws://127.0.0.1:{self.port}"
-
-    @property
-    def http(self) -> str:
-        """Where HTTP asks."""
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:

@@ -14,6 +14,7 @@ from seatws.config import Config, Limits, Redis, Server
 from seatws.doctor import machine, server_rules, topology
 from seatws.doctor.finding import Finding
 from seatws.redis_url import split_redis_url
+from seatws.store.health import parse_info
 
 GOOD = {
     "redis_version": "7.2.4",
@@ -38,7 +39,7 @@ def levels(found: Iterable[Finding]) -> list[str]:
 def test_info_is_read_as_it_comes() -> None:
     """Sections, empty values, colons in values."""
     text = "# Server\r\nredis_version:7.2.4\r\nexecutable:/a:b\r\nempty:\r\n\r\n# Memory\r\n"
-    assert server_rules.parse_info(text) == {
+    assert parse_info(text) == {
         "redis_version": "7.2.4",
         "executable": "/a:b",
         "empty": "",

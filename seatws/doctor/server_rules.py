@@ -25,11 +25,6 @@ Info = Mapping[str, str]
 """Fields of INFO by name."""
 
 
-def parse_info(text: str) -> dict[str, str]:
-    """Read an answer to INFO."""
-    return dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
-
-
 def health(info: Info, ahead_s: float, *, is_cluster: bool) -> Iterator[Finding]:
     """What an instance itself says of the server at its start.
 

@@ -17,6 +17,7 @@ from seatws.doctor import rights, server_rules
 from seatws.doctor.finding import Finding
 from seatws.errors import StoreError
 from seatws.store.cluster import slot_of
+from seatws.store.health import parse_info
 from seatws.store.servers import explain
 
 ROUND_TRIPS: Final = 20
@@ -62,7 +63,7 @@ class Server:
     def _findings(self, settings: Redis) -> Iterator[Finding]:
         try:
             began = time.perf_counter()
-            info = server_rules.parse_info(self.ask("INFO"))
+            info = parse_info(self.ask("INFO"))
             took = time.perf_counter() - began
             yield Finding("ok", "reachable", f"connected and answered in {took * 1000:.0f} ms")
             looks = [self._look_at_clock() for _ in range(ROUND_TRIPS)]

@@ -68,7 +68,8 @@ class Hub:
         self._lingering: dict[Room, float] = {}
         """Rooms that nobody is in, those first that have been so for longest, and since when."""
         self._away: dict[Server, float] = {}
-        """Servers that can't be reached, and since when."""
+        """Servers that have rooms and can't be reached, and since when."""
+        self._topology.watch(self._moved)
         self._tending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -326,6 +327,11 @@ class Hub:
             )
         for room in rooms:
             room.read_anew("reconnected")
+
+    def _moved(self) -> None:
+        """Who has no room any more is not missed."""
+        for server in self._away.keys() - set(self._topology.servers):
+            del self._away[server]
 
     def _check_up(self, room_id: str) -> None:
         server = self._topology.server_of(room_id)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from binascii import crc_hqx
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import redis.asyncio
-import redis.exceptions
-
 from seatws.errors import StoreError
-from seatws.redis_url import Address, RedisUrl
-from seatws.store.lookout import Lookout
-from seatws.store.servers import ServerAt, ask, explain, server_in_cluster
+from seatws.redis_url import Address, RedisUrl, shown
+from seatws.store.lookout import Informants, Lookout
+from seatws.store.servers import ServerAt
 
 log = logging.getLogger(__name__)
 
 SLOTS = 16384
-ANSWER_S = 1.0
-"""How long a server may take to say the map before another one is asked."""
 
 
 def slot_of(room_id: str) -> int:
@@ -41,14 +35,14 @@ class Cluster:
 
     def __init__(self, url: RedisUrl, connect_timeout_s: float) -> None:
         self._url = url
-        self._connect_timeout_s = connect_timeout_s
         self._known: dict[Address, ServerAt] = {}
         self._by_slot: list[ServerAt | None] = [None] * SLOTS
         self._servers: tuple[ServerAt, ...] = ()
         self._may_know: list[Address] = list(url.addresses)
         """Who can be asked for the map, the likeliest to answer first."""
-        self._connection: redis.asyncio.Connection | None = None
-        self._connected_to: Address = url.addresses[0]
+        self._informants = Informants(
+            lambda address: self.server_at(address).connect(), connect_timeout_s
+        )
         self._watchers: list[Callable[[], None]] = []
         self._lookout = Lookout(self._look)
 
@@ -59,13 +53,14 @@ class Cluster:
 
     def server_of(self, room_id: str) -> ServerAt | None:
         """Who has the room now (Topology)."""
-        return self._by_slot[crc_hqx(room_id.encode(), 0) % SLOTS]
+        return self._by_slot[slot_of(room_id)]
 
     def server_at(self, address: Address) -> ServerAt:
         """The server at an address, perhaps one that has no slot yet."""
         server = self._known.get(address)
         if server is None:
-            server = self._known[address] = server_in_cluster(self._url, address)
+            url = self._url.of_server(address)
+            server = self._known[address] = ServerAt(url, shown(address))
         return server
 
     def doubt(self) -> None:
@@ -93,14 +88,14 @@ class Cluster:
         """
         await self._look()
         if not self._servers:
-            await self._drop_connection()
+            await self._informants.close()
             raise StoreError("the cluster has no slots assigned; create it with redis-cli")
         self._lookout.start()
 
     async def close(self) -> None:
         """Read the map no more (Topology)."""
         await self._lookout.close()
-        await self._drop_connection()
+        await self._informants.close()
 
     async def _look(self) -> None:
         """Read the map from whoever gives it.
@@ -108,30 +103,9 @@ class Cluster:
         Raises:
             StoreError: Nobody does.
         """
-        failure: Exception = StoreError("no server is known")
-        for address in dict.fromkeys((self._connected_to, *self._may_know, *self._url.addresses)):
-            try:
-                reply = await self._ask_for_map(address)
-            except (OSError, redis.exceptions.RedisError, StoreError) as exc:
-                failure = exc
-                await self._drop_connection()
-            else:
-                self._read(reply)
-                return
-        raise StoreError(explain(failure)) from failure
-
-    async def _ask_for_map(self, address: Address) -> Any:
-        async with asyncio.timeout(min(ANSWER_S, self._connect_timeout_s)):
-            if self._connection is None or address != self._connected_to:
-                await self._drop_connection()
-                self._connection = await self.server_at(address).connect()
-                self._connected_to = address
-            return await ask(self._connection, "CLUSTER", "SLOTS")
-
-    async def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        self._read(
+            await self._informants.ask((*self._may_know, *self._url.addresses), "CLUSTER", "SLOTS")
+        )
 
     def _read(self, ranges: Iterable[Any]) -> None:
         """Take CLUSTER SLOTS' reply: {{first, last, {host, port, id}, replicas...}, ...}."""
@@ -150,8 +124,10 @@ class Cluster:
 
     def _address(self, node: list[Any]) -> Address:
         host, port = node[0], node[1]
+        asked = self._informants.asked
+        assert asked is not None  # noqa: S101  it has just answered
         # A server that does not know its own name or address gives none: it is the one we asked.
-        return (host or b"").decode() or self._connected_to[0], int(port)
+        return (host or b"").decode() or asked[0], int(port)
 
     def _take(self, by_slot: list[ServerAt | None]) -> None:
         self._by_slot = by_slot

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -20,6 +19,7 @@ import msgspec
 from seatws.config import Config
 from seatws.errors import StoreError
 from seatws.holds import Event
+from seatws.logs import Repeats
 from seatws.store.cluster import slot_of
 from seatws.store.connect import KeptLink, Reply, ReplyError, pack, say_nothing
 from seatws.store.keys import room_keys, room_of_channel
@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 PROBE_S = 1.5
 """How often a connection is asked for a sign of life, which has as long to come."""
-
-COMPLAIN_AGAIN_S = 10.0
-"""An error that Redis repeats is logged so often."""
 
 _ALL_STAND = b"all subscriptions stand"
 
@@ -242,7 +239,7 @@ class _Line:
         self._heard = True
         self._waits_for_all = False
         """Whether it has still to be said that all subscriptions stand."""
-        self._complained_at = -COMPLAIN_AGAIN_S
+        self._repeats = Repeats()
 
     @property
     def is_up(self) -> bool:
@@ -328,9 +325,7 @@ class _Line:
 
     def _take_ill_health(self) -> None:
         """Redis can't write to its disk, and then answers PING so; it serves subscribers still."""
-        now = time.monotonic()
-        if now - self._complained_at >= COMPLAIN_AGAIN_S:
-            self._complained_at = now
+        if self._repeats.is_due():
             log.error("Redis can't write to its disk and refuses changes; look at its log")
         if self._waits_for_all and not self._unconfirmed:
             self._all_stand()

@@ -68,9 +68,13 @@ async def read_info(connection: redis.asyncio.Connection) -> dict[str, str]:
     """What INFO says of the server, its memory, its disk and its replicas."""
     info: dict[str, str] = {}
     for section in ("server", "memory", "persistence", "replication"):
-        text = (await ask(connection, "INFO", section)).decode(errors="replace")
-        info |= dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
+        info |= parse_info((await ask(connection, "INFO", section)).decode(errors="replace"))
     return info
+
+
+def parse_info(text: str) -> dict[str, str]:
+    """The fields of an answer to INFO."""
+    return dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.MULTILINE))
 
 
 def refusal_of(info: dict[str, str], *, is_cluster: bool) -> str | None:

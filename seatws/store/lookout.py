@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import redis.asyncio
+import redis.exceptions
 
 from seatws.errors import StoreError
+from seatws.redis_url import Address
+from seatws.store.servers import ask, explain
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +20,66 @@ LOOK_S = 1.0
 """So often."""
 LOOK_AGAIN_S = 0.1
 """The least between two looks, however often there is doubt."""
+ANSWER_S = 1.0
+"""How long a server may take to answer before another one is asked."""
+
+
+class Informants:
+    """Servers of which each can say where rooms are, on a connection to the one that last did.
+
+    Args:
+        connect: Opens a connection to one of them.
+        connect_timeout_s: For opening one.
+        check: Given an answer and whose it is; its StoreError has the next one asked.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[Address], Awaitable[redis.asyncio.Connection]],
+        connect_timeout_s: float,
+        check: Callable[[Address, Any], None] = lambda address, reply: None,
+    ) -> None:
+        self._connect = connect
+        self._answer_s = min(ANSWER_S, connect_timeout_s)
+        self._check = check
+        self._connection: redis.asyncio.Connection | None = None
+        self.asked: Address | None = None
+        """The one that answered last, or was asked last."""
+
+    async def ask(self, addresses: Iterable[Address], *command: str) -> Any:
+        """Ask one after the other, the last that answered first; the first answer.
+
+        Raises:
+            StoreError: Nobody answers.
+        """
+        failure: Exception = StoreError("no server is known")
+        first = () if self.asked is None else (self.asked,)
+        for address in dict.fromkeys((*first, *addresses)):
+            try:
+                reply = await self._ask(address, command)
+                self._check(address, reply)
+            except (OSError, redis.exceptions.RedisError, StoreError) as exc:
+                await self.close()
+                # Of several reasons, that of one who answered is worth the most.
+                if not isinstance(failure, redis.exceptions.AuthenticationError):
+                    failure = exc
+            else:
+                return reply
+        raise StoreError(explain(failure)) from failure
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    async def _ask(self, address: Address, command: tuple[str, ...]) -> Any:
+        async with asyncio.timeout(self._answer_s):
+            if self._connection is None or address != self.asked:
+                await self.close()
+                self._connection = await self._connect(address)
+                self.asked = address
+            return await ask(self._connection, *command)
 
 
 class Lookout:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import redis.asyncio
 
 from seatws.errors import ConfigError, StoreError
+from seatws.logs import Repeats
 from seatws.store.clock import RedisClock
 from seatws.store.connect import Greet, KeptLink, Reply, ReplyError, pack
 from seatws.store.servers import Server, ask
@@ -28,9 +29,6 @@ PROBE_S = 2.0
 """How often Redis's clock is looked at, and with it the connection when nothing else is asked."""
 TICK_S = 0.2
 """How often a late answer is looked for. It comes on top of the timeout."""
-
-COMPLAIN_AGAIN_S = 10.0
-"""An error that Redis repeats is logged so often."""
 
 _GO_ELSEWHERE = ("READONLY", "LOADING ", "MASTERDOWN")
 """In answers of a server that is no primary, or not yet: connect anew, perhaps to another one.
@@ -132,7 +130,7 @@ class Pipeline:
         self._unsafe: list[tuple[Job, Reply]] = []
         """Replies that wait for the replicas."""
         self._redirected: list[tuple[str, Sent]] = []
-        self._complained_at: dict[str, float] = {}
+        self._repeats = Repeats()
         self._kick: asyncio.Handle | None = None
         self._needs_scripts = False
         self._opened = False
@@ -242,7 +240,7 @@ class Pipeline:
         if self._needs_scripts:
             self._needs_scripts = False
             loads = [pack("SCRIPT", "LOAD", script) for script in self._scripts]
-            batch = [Sent(load, _NoOne(), now) for load in loads] + batch
+            batch = [Sent(load, OwnJob(), now) for load in loads] + batch
         while self._waiting and len(batch) < MAX_COMMANDS:
             asked_at, job = self._waiting.popleft()
             batch.append(Sent(job.command(), job, asked_at))
@@ -288,9 +286,7 @@ class Pipeline:
 
     def _complain(self, error: str) -> None:
         """Log an error of Redis's, but not for each of the thousands that one cause makes."""
-        now, word = time.monotonic(), error[:20]
-        if now - self._complained_at.get(word, -COMPLAIN_AGAIN_S) >= COMPLAIN_AGAIN_S:
-            self._complained_at[word] = now
+        if self._repeats.is_due(error[:20]):
             log.error("Redis answered %.200s", error)
 
     def _take_replicas(self, reply: Reply | StoreError) -> None:
@@ -325,38 +321,32 @@ class Pipeline:
         self.clock.learn(seconds * 1000 + microseconds / 1000, asked_at, time.monotonic())
 
 
-class _OfNoRoom:
-    """A job of the pipeline's own."""
+class OwnJob:
+    """A job of the store's own, about no room. Its reply is of no interest unless it says so."""
 
     room_id = ""
     changes = False
 
-
-class _NoOne(_OfNoRoom):
-    """A command whose reply nobody waits for."""
-
     def command(self) -> bytes:
+        """None, for those that are made as `Sent` at once (Job)."""
         return b""
 
     def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
-        del reply, is_safe
+        """Nobody waits (Job)."""
 
 
-class _Replicas(_OfNoRoom):
+class _Replicas(OwnJob):
     """Asks how many replicas have the changes before it."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-
-    def command(self) -> bytes:
-        return b""
 
     def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
         del is_safe
         self._pipeline._take_replicas(reply)
 
 
-class _Probe(_OfNoRoom):
+class _Probe(OwnJob):
     """Looks at Redis's clock."""
 
     def __init__(self, pipeline: Pipeline) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import redis.asyncio
-import redis.exceptions
 
 from seatws.errors import StoreError
 from seatws.redis_url import Address, RedisUrl, shown
-from seatws.store.lookout import Lookout
-from seatws.store.servers import ServerAt, ask, explain, opened
+from seatws.store.lookout import Informants, Lookout
+from seatws.store.servers import ServerAt, ask, opened
 
 log = logging.getLogger(__name__)
-
-ANSWER_S = 1.0
-"""How long one Sentinel may take: with all of them asked in turn, a dead one costs little."""
 
 
 class PrimaryAt(ServerAt):
@@ -51,12 +47,12 @@ class SentinelPrimary:
 
     def __init__(self, url: RedisUrl, connect_timeout_s: float) -> None:
         self._url = url
-        self._answer_s = min(ANSWER_S, connect_timeout_s)
         self._known: dict[Address, PrimaryAt] = {}
         self._primary: PrimaryAt | None = None
         self._watchers: list[Callable[[], None]] = []
-        self._connection: redis.asyncio.Connection | None = None
-        self._connected_to: Address = url.addresses[0]
+        self._informants = Informants(
+            lambda address: opened(url.of_sentinel(address)), connect_timeout_s, self._check
+        )
         self._lookout = Lookout(self._look)
 
     @property
@@ -83,56 +79,30 @@ class SentinelPrimary:
         Raises:
             StoreError: None of the Sentinels names one.
         """
-        try:
-            await self._look()
-        except BaseException:
-            await self._drop_connection()
-            raise
+        await self._look()
         self._lookout.start()
 
     async def close(self) -> None:
         """Ask no more (Topology)."""
         await self._lookout.close()
-        await self._drop_connection()
+        await self._informants.close()
 
     async def _look(self) -> None:
-        """Ask the Sentinels, the last one that answered first.
+        """Ask who the primary is.
 
         Raises:
-            StoreError: None names a primary.
+            StoreError: No Sentinel names one.
         """
-        failure: Exception = StoreError("no Sentinel is known")
-        for address in dict.fromkeys((self._connected_to, *self._url.addresses)):
-            try:
-                named = await self._named_by(address)
-            except (OSError, redis.exceptions.RedisError, StoreError) as exc:
-                await self._drop_connection()
-                # Of several reasons, that of one who answered is worth the most.
-                if not isinstance(failure, redis.exceptions.AuthenticationError):
-                    failure = exc
-            else:
-                self._take(named)
-                return
-        raise StoreError(f"no Sentinel names a primary: {explain(failure)}") from failure
+        command = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.name)
+        try:
+            host, port = await self._informants.ask(self._url.addresses, *command)
+        except StoreError as exc:
+            raise StoreError(f"no Sentinel names a primary: {exc}") from exc
+        self._take((host.decode(), int(port)))
 
-    async def _named_by(self, address: Address) -> Address:
-        async with asyncio.timeout(self._answer_s):
-            if self._connection is None or address != self._connected_to:
-                await self._drop_connection()
-                self._connection = await opened(self._url.of_sentinel(address))
-                self._connected_to = address
-            named = await ask(
-                self._connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._url.name
-            )
+    def _check(self, sentinel: Address, named: Any) -> None:
         if named is None:
-            raise StoreError(f"{shown(address)} knows none that is called {self._url.name!r}")
-        host, port = named
-        return host.decode(), int(port)
-
-    async def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+            raise StoreError(f"{shown(sentinel)} knows none that is called {self._url.name!r}")
 
     def _take(self, address: Address) -> None:
         primary = self._known.get(address)

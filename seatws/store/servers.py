@@ -10,7 +10,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from seatws.errors import StoreError
-from seatws.redis_url import Address, RedisUrl, shown
 
 
 class Server(Protocol):
@@ -55,11 +54,6 @@ async def ask(connection: redis.asyncio.Connection, *command: str | bytes) -> An
 def _closed() -> redis.exceptions.ConnectionError:
     """For uvloop's RuntimeError ("the handler is closed"): it saw the peer go before we wrote."""
     return redis.exceptions.ConnectionError("the connection was closed")
-
-
-def server_in_cluster(url: RedisUrl, address: Address) -> ServerAt:
-    """One of a cluster's servers."""
-    return ServerAt(url.of_server(address), shown(address))
 
 
 async def opened(url: str) -> redis.asyncio.Connection:

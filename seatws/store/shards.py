@@ -13,7 +13,7 @@ from seatws.errors import StoreError
 from seatws.store.clock import RedisClock
 from seatws.store.cluster import Cluster, redirection, slot_of
 from seatws.store.connect import Reply, pack
-from seatws.store.pipeline import Job, Pipeline, Sent, Waiting
+from seatws.store.pipeline import Job, OwnJob, Pipeline, Sent, Waiting
 from seatws.store.servers import Server
 from seatws.store.topology import OneServer, Topology
 
@@ -344,20 +344,14 @@ class _Again:
         self._sent.job.done(reply, is_safe=is_safe)
 
 
-class _Asking:
+class _Asking(OwnJob):
     """Stands before a job for a server that is taking the room's slot over."""
-
-    room_id = ""
-    changes = False
 
     def command(self) -> bytes:
         return pack("ASKING")
 
-    def done(self, reply: Reply | StoreError, *, is_safe: bool = True) -> None:
-        del reply, is_safe
 
-
-class _Settling(_Asking):
+class _Settling(OwnJob):
     """Is done when everything before it is."""
 
     def __init__(self, settled: asyncio.Future[None]) -> None:

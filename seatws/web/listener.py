@@ -11,7 +11,6 @@ import contextlib
 import errno
 import logging
 import socket
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -19,6 +18,8 @@ from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 from tornado.iostream import IOStream
+
+from seatws.logs import Repeats
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ READ_BYTES: Final = 8192
 """Room for one read: Tornado makes it anew for each, and nearly all requests are far smaller."""
 PAUSE_S: Final = 0.5
 """Before trying again where the process or the system has nothing left for one more connection."""
-COMPLAIN_AGAIN_S: Final = 10.0
 
 _USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -85,7 +85,7 @@ class Listener:
         self._sockets = tuple(sockets)
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
-        self._complained_at = -COMPLAIN_AGAIN_S
+        self._repeats = Repeats()
         for sock in self._sockets:
             sock.setblocking(False)
         self._watch()
@@ -134,9 +134,7 @@ class Listener:
         for sock in self._sockets:
             self._loop.remove_reader(sock)
         self._pause = self._loop.call_later(PAUSE_S, self._watch)
-        now = time.monotonic()
-        if now - self._complained_at >= COMPLAIN_AGAIN_S:
-            self._complained_at = now
+        if self._repeats.is_due():
             log.error(
                 "can't accept connections: %s; raise the limit on open files (ulimit -n) or lower "
                 "limits.connections",

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from seatws.errors import CloseCode
+from seatws.errors import CUT_OFF, CloseCode
 
 WINDOW_S: Final = 10.0
 """Losses within so long count together: a proxy's restart takes all it has within a second, a dead
@@ -20,7 +20,7 @@ SHARE: Final = 0.2
 AT_LEAST: Final = 20
 """And more than so many: on a quiet instance a few are a large share."""
 
-LOST: Final = frozenset({1006, *CloseCode}) - {
+LOST: Final = frozenset({CUT_OFF, *CloseCode}) - {
     CloseCode.NORMAL,
     CloseCode.GOING_AWAY,
     CloseCode.SERVICE_RESTART,

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from tests.e2e.traffic import History, Traffic
-from tests.fetch import fetch
-from tests.harness import HasRooms, Instance, holders_in_redis
+from tests.harness import HasRooms, Instance, holders_in_redis, wait_until_async
 
 ANSWER_S = 3.0
 """The longest that a client waits for an answer, whatever Redis does (PROTOCOL section 4)."""
@@ -122,18 +121,18 @@ class Load:
         """How many maps were sent."""
         return sum(history.maps() for history in self.histories)
 
+    async def is_mapped_anew(self) -> None:
+        """Wait until every viewer was sent a second map.
+
+        Who lost nothing is right before that: before its instance hears of changes again.
+        """
+        await wait_until_async(lambda: self.maps() >= 2 * self.clients)
+
     def assert_undisturbed(self) -> None:
         """Nobody noticed anything: no refusal, no map but the first, no late answer."""
         assert self.refusals() == 0
         assert self.maps() == self.clients
         assert max(history.slowest_s for history in self.histories) < UNDISTURBED_S
-
-
-async def until_health_says(code: int, instances: Sequence[Instance]) -> None:
-    """Wait until it does, everywhere."""
-    for instance in instances:
-        while (await fetch(f"{instance.http}/health")).code != code:  # noqa: ASYNC110  # no Event
-            await asyncio.sleep(0.01)
 
 
 def now() -> str:

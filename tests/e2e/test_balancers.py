@@ -63,10 +63,7 @@ def site(
     balancer_kind: type[Balancer], instances: list[Instance], directory: Path
 ) -> Iterator[Site]:
     """A balancer before them, for all tests here that don't change it."""
-    balancer = balancer_kind(directory, instances)
-    balancer.start()
-    yield Site(balancer, instances)
-    balancer.stop()
+    yield from started(balancer_kind(directory, instances), instances)
 
 
 @pytest.fixture
@@ -74,7 +71,11 @@ def own_site(
     balancer_kind: type[Balancer], instances: list[Instance], directory: Path
 ) -> Iterator[Site]:
     """A balancer that the test may change."""
-    balancer = balancer_kind(directory, instances)
+    yield from started(balancer_kind(directory, instances), instances)
+
+
+def started(balancer: Balancer, instances: list[Instance]) -> Iterator[Site]:
+    """A balancer while it runs."""
     balancer.start()
     yield Site(balancer, instances)
     balancer.stop()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Starter
 from tests.e2e.traffic import Traffic, seeded
-from tests.fetch import fetch
+from tests.fetch import until_health_says
 from tests.harness import Instance, Valkey, unique, wait_until_async
 
 ANSWER_S = 3.0
@@ -23,18 +23,6 @@ NOTICED_S = 5.0
 RIGHT_S = 5.0
 """How soon every viewer is right again after Redis's return."""
 STOPPED_S = 5.0
-
-
-async def status(instance: Instance) -> int:
-    """What `/health` says."""
-    return (await fetch(f"{instance.http}/health")).code
-
-
-async def until_health_says(code: int, instances: list[Instance]) -> None:
-    """Wait until it does, everywhere."""
-    for instance in instances:
-        while await status(instance) != code:  # noqa: ASYNC110  # nothing here would set an Event
-            await asyncio.sleep(0.01)
 
 
 async def outage(traffic: Traffic, instances: list[Instance]) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from tests.clusters import Cluster
 from tests.conftest import Starter
-from tests.e2e.shards import NOTICED_S, Load, until_health_says
+from tests.e2e.shards import NOTICED_S, Load
 from tests.e2e.traffic import seeded
-from tests.fetch import fetch, json_of
+from tests.fetch import fetch, json_of, until_health_says
 from tests.harness import (
     ROOT,
     Client,
@@ -23,7 +23,6 @@ from tests.harness import (
     Message,
     holders_in_redis,
     unique,
-    wait_until_async,
 )
 from tests.nodes import Node, quiet_port
 
@@ -187,8 +186,7 @@ async def test_the_whole_cluster_is_killed_and_started_again(
             await until_health_says(503, fleet)
         await asyncio.to_thread(cluster.mend)
         await load.is_right()
-        # Who lost nothing is right before its instance hears of changes again, and sends its map.
-        await wait_until_async(lambda: load.maps() >= 2 * load.clients)
+        await load.is_mapped_anew()
         await load.judge()
         await until_health_says(200, fleet)
 
