@@ -114,6 +114,9 @@ class Compose:
         following = Following(shlex.split(command), self.environment)
         try:
             yield following
+        except Failed:
+            say(f"    it printed: {following.text.strip()[-600:]}")
+            raise
         finally:
             following.interrupt()
 
