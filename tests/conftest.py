@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tornado.ioloop import IOLoop
 
 from tests.harness import ROOT, Instance, Valkey
+
+# The same examples in every run: what fails by chance on one machine, others could not see.
+settings.load_profile("ci")
 
 
 @pytest.fixture

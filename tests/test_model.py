@@ -78,7 +78,7 @@ class Model:
     def call(self, now_ms: int, rules: Holds, operations: list[Select | Release]) -> list[Outcome]:
         self.changes = []
         is_fresh = self.rev == 0
-        deadlines = [hold.deadline_ms for hold in self.holds.values()]
+        deadlines = self._deadlines()
         due = [seat for seat, hold in self.holds.items() if hold.deadline_ms <= now_ms]
         for seat in sorted(due, key=lambda seat: (self.holds[seat].deadline_ms, seat)):
             self._end("expired", seat)
@@ -90,11 +90,16 @@ class Model:
         ]
         kept = {change.seat_id for change in self.changes if change.kind == "selected"}
         if kept & self.holds.keys():
-            deadlines += [hold.deadline_ms for hold in self.holds.values()]
-            self.gone_at = max(deadlines) + rules.keep_seconds * 1000
+            # A hold that ends in this very call counts, too, unless its seat is held anew: Redis
+            # forgets it last.
+            deadlines |= self._deadlines()
+            self.gone_at = max(deadlines.values()) + rules.keep_seconds * 1000
         elif is_fresh and self.changes:
             self.gone_at = now_ms + (rules.seconds + rules.keep_seconds) * 1000
         return outcomes
+
+    def _deadlines(self) -> dict[str, int]:
+        return {seat: hold.deadline_ms for seat, hold in self.holds.items()}
 
     def _select(self, now_ms: int, rules: Holds, ask: Select) -> Outcome:
         taken = [

@@ -204,6 +204,24 @@ async def test_keys_outlive_the_last_deadline_by_keep_seconds(shape: Shape) -> N
 
 
 @pytest.mark.gen_test(timeout=60)
+async def test_a_seat_that_is_held_anew_in_one_call_counts_by_its_new_deadline(
+    shape: Shape,
+) -> None:
+    """Found by Hypothesis: the deadline that it had before is in nobody's way."""
+    room, shorter = unique("room"), Config(holds=Holds(seconds=100, keep_seconds=50))
+    async with opened(shape.url) as longer, opened(shape.url, shorter) as store:
+        await longer.select(room, "ann", "A1")
+        asks = store.release(room, "ann", "A1"), store.select(room, "bob", "A1")
+        released, selected = await asyncio.gather(*asks)
+        assert (released.code, selected.code) == ("ok", "ok")
+        (event,) = [
+            event for of, event in store.ear.events if of == room and event.changes[0].rev > 1
+        ]
+        assert [change.kind for change in event.changes] == ["released", "selected"]
+        assert shape.ends_at(room) == {selected.seats[0][2] + 50_000}
+
+
+@pytest.mark.gen_test(timeout=60)
 async def test_room_that_nobody_visits_leaves_nothing(shape: Shape) -> None:
     """Its keys go by themselves; whoever comes then begins a new epoch at rev 1."""
     room = unique("room")
