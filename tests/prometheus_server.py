@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.fetch import fetch
-from tests.harness import LIMIT_S, free_port
+from tests.harness import LIMIT_S
+from tests.ports import free_port
 from tests.programs import program
 from tests.queries import ALERTS
 

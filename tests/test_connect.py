@@ -26,7 +26,8 @@ from seatws.store import connect
 from seatws.store.feed import Feed
 from seatws.store.servers import ServerAt
 from seatws.store.topology import topology_of
-from tests.harness import Valkey, free_port, unique, wait_until_async
+from tests.harness import Valkey, unique, wait_until_async
+from tests.ports import free_port
 from tests.stores import PATIENT, Ear, FakeRedis, Shape, answer_to, ok, opened, short
 from tests.stores import own_shape as own_shape
 from tests.stores import shape as shape

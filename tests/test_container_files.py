@@ -28,7 +28,8 @@ from tests.compose_files import (
     without_variables,
 )
 from tests.docker import guide
-from tests.harness import LIMIT_S, ROOT, Valkey, free_port, wait_until
+from tests.harness import LIMIT_S, ROOT, Valkey, wait_until
+from tests.ports import free_port
 
 SETTLING_S = 12
 """How long the last visitors may take, after the drain, to answer that they go."""

@@ -23,7 +23,8 @@ from tests.compose_files import (
     STAGES,
     Service,
 )
-from tests.harness import LIMIT_S, ROOT, free_port, wait_until
+from tests.harness import LIMIT_S, ROOT, wait_until
+from tests.ports import free_port
 from tests.programs import program
 
 

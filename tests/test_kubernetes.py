@@ -17,7 +17,8 @@ from seatws.web.http import LONGEST_ANSWER_S, LONGEST_WAIT_S
 from seatws.web.sockets import SWEEP_S
 from tests.conftest import Starter
 from tests.fetch import fetch
-from tests.harness import ROOT, Valkey, free_port
+from tests.harness import ROOT, Valkey
+from tests.ports import free_port
 
 CONF = ROOT / "conf"
 VERSIONS = ("1.29", "1.33", kubernetes_validate.latest_version())

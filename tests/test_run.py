@@ -19,7 +19,8 @@ import pytest
 
 import seatws
 from tests.conftest import Starter
-from tests.harness import LIMIT_S, ROOT, Valkey, free_port, unique, wait_until, without_uvloop
+from tests.harness import LIMIT_S, ROOT, Valkey, unique, wait_until, without_uvloop
+from tests.ports import free_port
 
 SECRET = "hunter2"
 HOLD = "/room/r/selections/A1"

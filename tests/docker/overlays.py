@@ -25,7 +25,8 @@ from tests.docker.compose import (
 from tests.docker.rolling import AWAY_REPLACED_S, LIMITS_OFF
 from tests.docker.visitors import answers, holders, judge, put, scenario, traffic_flows
 from tests.e2e.traffic import Traffic
-from tests.harness import ROOT, free_port, unique
+from tests.harness import ROOT, unique
+from tests.ports import free_port
 
 CLUSTER = "compose.cluster.yml"
 MONITORING = "compose.monitoring.yml"

@@ -24,7 +24,8 @@ from tests.harness import (
     holders_in_redis,
     unique,
 )
-from tests.nodes import Node, quiet_port
+from tests.nodes import Node
+from tests.ports import free_port
 
 ROOMS_A_SHARD = 20
 ROOMS_A_CLIENT = 10
@@ -194,7 +195,7 @@ async def test_the_whole_cluster_is_killed_and_started_again(
 @pytest.fixture
 def deaf() -> Iterator[int]:
     """The port of something that takes connections and says nothing."""
-    with socket.create_server(("127.0.0.1", quiet_port())) as listening:
+    with socket.create_server(("127.0.0.1", free_port())) as listening:
         yield listening.getsockname()[1]
 
 
@@ -203,7 +204,7 @@ async def test_one_seed_that_lives_is_enough(
     cluster: Cluster, start: Starter, deaf: int, tmp_path: Path
 ) -> None:
     """Dead ones and one that does not answer are passed over; all shards are found."""
-    dead = [f"127.0.0.1:{quiet_port()}" for _ in range(4)]
+    dead = [f"127.0.0.1:{free_port()}" for _ in range(4)]
     hosts = ",".join([*dead, f"127.0.0.1:{deaf}", cluster.nodes[-1].at])
     instance = start(f"redis+cluster://{hosts}")
     for node, (room,) in cluster.rooms_by_primary(1).items():

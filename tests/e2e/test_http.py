@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Starter
 from tests.fetch import fetch, json_of, problem_of, until_connections
-from tests.harness import Client, Instance, Valkey, free_port, unique, wait_until_async
+from tests.harness import Client, Instance, Valkey, unique, wait_until_async
+from tests.ports import free_port
 
 
 def is_healthy(server: Instance) -> bool:

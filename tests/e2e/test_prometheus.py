@@ -19,9 +19,9 @@ from tests.harness import (
     Instance,
     Valkey,
     conf_with,
-    free_port,
     unique,
 )
+from tests.ports import free_port
 from tests.prometheus_server import Prometheus
 from tests.queries import alert_queries, dashboard_queries, runbook_queries
 

@@ -17,7 +17,7 @@ from tests.e2e.shards import Load, now
 from tests.e2e.traffic import seeded
 from tests.fetch import fetch
 from tests.harness import Instance, unique
-from tests.nodes import quiet_port
+from tests.ports import free_port
 from tests.sentinels import NAME, Sentinels
 
 
@@ -130,8 +130,8 @@ async def test_a_plain_failover_is_noticed_soon(
 @pytest.mark.gen_test(timeout=60)
 async def test_one_sentinel_that_lives_is_enough(sentinels: Sentinels, start: Starter) -> None:
     """A dead one and one that does not answer are passed over."""
-    with socket.create_server(("127.0.0.1", quiet_port())) as deaf:
-        hosts = f"127.0.0.1:{quiet_port()},127.0.0.1:{deaf.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", free_port())) as deaf:
+        hosts = f"127.0.0.1:{free_port()},127.0.0.1:{deaf.getsockname()[1]}"
         instance = start(f"redis+sentinel://{hosts},{sentinels.sentinels[2].at}/{NAME}")
         hold = f"{instance.http}/room/{unique('room')}/selections/A1"
         assert (await fetch(hold, "PUT", {"client_id": "ann"})).code == 201
