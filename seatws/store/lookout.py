@@ -44,7 +44,7 @@ class Informants:
         self._check = check
         self._connection: redis.asyncio.Connection | None = None
         self.asked: Address | None = None
-        """The one that answered last, or was asked last."""
+        """Whom the connection goes to, or last went to."""
 
     async def ask(self, addresses: Iterable[Address], *command: str) -> Any:
         """Ask one after the other, the last that answered first; the first answer.
