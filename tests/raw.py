@@ -144,10 +144,14 @@ class RawSocket:
         self.ask(path, {name: value for name, value in fields.items() if value is not None})
         return await self.answer()
 
-    def ask(self, path: str, fields: dict[str, str]) -> None:
-        """Send a GET with these headers."""
+    def ask(
+        self, path: str, fields: dict[str, str], method: str = "GET", body: bytes = b""
+    ) -> None:
+        """Send a request with these headers. What connects after it is read after it."""
+        fields = fields | ({"Content-Length": str(len(body))} if body else {})
         lines = [f"{name}: {value}" for name, value in fields.items()]
-        self.writer.write("\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode())
+        head = "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""])
+        self.writer.write(head.encode() + body)
 
     async def answer(self) -> bytes:
         """Read an answer; fills `status` and `headers`. Returns its body."""

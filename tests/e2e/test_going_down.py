@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 from contextlib import AsyncExitStack
@@ -10,7 +11,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from tests.conftest import Starter
-from tests.fetch import fetch, json_of
+from tests.fetch import fetch
 from tests.harness import (
     LIMIT_S,
     Client,
@@ -164,18 +165,22 @@ async def test_a_seat_asked_for_before_the_signal_is_answered(
 async def test_http_requests_in_flight_are_answered(start: Starter, own_valkey: Valkey) -> None:
     """A PUT that Redis has not answered yet, and a poll that waits for a change."""
     server = start(own_valkey.url, **drain(0))
-    map_url = f"{server.http}/room/{unique('room')}/selections"
-    other_map = f"{server.http}/room/{unique('room')}/selections"
-    known = (await fetch(other_map)).headers["ETag"]
-    poll = asyncio.ensure_future(fetch(f"{other_map}?wait=25", If_None_Match=known))
-    own_valkey.pause()
-    put = asyncio.ensure_future(fetch(f"{map_url}/A1", "PUT", {"client_id": "ann"}))
-    await fetch(f"{server.http}/health")  # behind them, so the server has them
-    tell(server)
-    await stops_accepting(server)
-    own_valkey.resume()
-    assert json_of(await put, 201)["seat_id"] == "A1"
-    assert (await poll).code == 304
+    hold = f"/room/{unique('room')}/selections/A1"
+    other_map = f"/room/{unique('room')}/selections"
+    known = (await fetch(server.http + other_map)).headers["ETag"]
+    host = {"Host": "localhost"}
+    async with RawSocket.open(server) as poll, RawSocket.open(server) as put:
+        poll.ask(f"{other_map}?wait=25", host | {"If-None-Match": known})
+        own_valkey.pause()
+        put.ask(hold, host, "PUT", b'{"client_id": "ann"}')
+        await fetch(f"{server.http}/health")  # behind them, so the server has them
+        tell(server)
+        await stops_accepting(server)
+        own_valkey.resume()
+        answer = json.loads(await put.answer())
+        assert (put.status, answer["seat_id"]) == (201, "A1")
+        await poll.answer()
+        assert poll.status == 304
     assert await exit_code(server) == 0
 
 
