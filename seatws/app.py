@@ -107,8 +107,8 @@ class App:
             listener.let_go()
         if self._sockets is not None:
             await self._sockets.drain(self.config.server.drain_seconds)
-        if self._api is not None:
-            await self._api.settle()
+        for listener in visitors:
+            await listener.settle()
 
     async def stop(self) -> None:
         """End at once, in order. After `drain` nobody notices."""

@@ -62,6 +62,13 @@ def inflated(payload: bytes) -> bytes:
     return message
 
 
+def request(path: str, fields: dict[str, str], method: str = "GET", body: bytes = b"") -> bytes:
+    """An HTTP request with these headers."""
+    fields = fields | ({"Content-Length": str(len(body))} if body else {})
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode() + body
+
+
 @dataclass
 class End:
     """How a connection ended: what was said before, and the code of the server's close frame."""
@@ -148,10 +155,7 @@ class RawSocket:
         self, path: str, fields: dict[str, str], method: str = "GET", body: bytes = b""
     ) -> None:
         """Send a request with these headers. What connects after it is read after it."""
-        fields = fields | ({"Content-Length": str(len(body))} if body else {})
-        lines = [f"{name}: {value}" for name, value in fields.items()]
-        head = "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""])
-        self.writer.write(head.encode() + body)
+        self.writer.write(request(path, fields, method, body))
 
     async def answer(self) -> bytes:
         """Read an answer; fills `status` and `headers`. Returns its body."""

@@ -13,7 +13,8 @@ import yaml
 import seatws
 from seatws import config
 from seatws.web.connection import CLOSE_S
-from seatws.web.http import LONGEST_ANSWER_S, LONGEST_WAIT_S
+from seatws.web.http import LONGEST_WAIT_S
+from seatws.web.listener import LONGEST_ANSWER_S
 from seatws.web.sockets import SWEEP_S
 from tests.conftest import Starter
 from tests.fetch import fetch

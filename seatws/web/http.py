@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
 from collections.abc import Sequence
@@ -25,8 +24,6 @@ from seatws.web.sockets import Sockets
 
 LONGEST_WAIT_S: Final = 60.0
 """`?wait=` above it counts as it: proxies give up on silent requests about then."""
-LONGEST_ANSWER_S: Final = 4.0
-"""Redis is given less to answer in (PROTOCOL section 4); longer nobody needs to be waited for."""
 
 
 class Api:
@@ -45,37 +42,12 @@ class Api:
         self.started_at = time.monotonic()
         self.is_draining = asyncio.Event()
         """Set when the server is going down: requests that wait are answered."""
-        self._under_way = 0
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
-
-    def begin(self) -> None:
-        """Note a request that is being answered."""
-        self._under_way += 1
-        self._is_idle.clear()
-
-    def end(self) -> None:
-        """Note that it is answered."""
-        self._under_way -= 1
-        if not self._under_way:
-            self._is_idle.set()
-
-    async def settle(self) -> None:
-        """Wait for the answers to the requests that are under way, but not for ever."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LONGEST_ANSWER_S):
-                await self._is_idle.wait()
 
 
 class _Handler(ApiHandler):
     def initialize(self, api: Api) -> None:
         """Take what the handlers work with (Tornado calls it with the route's arguments)."""
         self.api = api
-        api.begin()
-
-    def on_finish(self) -> None:
-        """Tornado calls it when the answer is out."""
-        self.api.end()
 
     def check(self, **ids: str) -> None:
         """Refuse illegal ids.

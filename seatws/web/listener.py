@@ -27,6 +27,8 @@ ACCEPTS_PER_TURN: Final = 16
 """A turn of the loop with so many handshakes takes some 5 ms."""
 READ_BYTES: Final = 8192
 """Room for one read: Tornado makes it anew for each, and nearly all requests are far smaller."""
+LONGEST_ANSWER_S: Final = 4.0
+"""Redis is given less to answer in (PROTOCOL section 4); longer nobody needs to be waited for."""
 PAUSE_S: Final = 0.5
 """Before trying again where the process or the system has nothing left for one more connection."""
 
@@ -34,7 +36,11 @@ _USED_UP: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EN
 
 
 class Server(HTTPServer):
-    """Tornado's, which can also let go of the connections that balancers keep for later."""
+    """Tornado's, which can also go down without losing an answer.
+
+    Whoever stands behind a balancer must not do what was asked and hang up: the balancer would ask
+    another instance for it once more.
+    """
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         """Set it up (Tornado calls it with the constructor's arguments)."""
@@ -42,6 +48,7 @@ class Server(HTTPServer):
         self._requests: dict[HTTP1ServerConnection, int] = {}
         """Of each connection: how many it has had, the one counted that it waits for."""
         self._lets_go = False
+        self._one_is_gone = asyncio.Event()
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
@@ -49,14 +56,19 @@ class Server(HTTPServer):
         """Tornado calls it when a connection is ready for a request, its first or the next."""
         assert isinstance(server_conn, HTTP1ServerConnection)  # noqa: S101  Tornado has no other
         count = self._requests[server_conn] = self._requests.get(server_conn, 0) + 1
+        if server_conn.stream.closed():
+            # Tornado goes on with what it has read already, though nobody would get the answer.
+            return HTTPMessageDelegate()
         if count > 1 and self._lets_go:
-            server_conn.stream.close()
+            # Not at once: the next request may be here already, and is then answered.
+            asyncio.get_running_loop().call_soon(self._close_if_idle, server_conn)
         return super().start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: object) -> None:
         """Tornado calls it when a connection is gone, or has become a WebSocket."""
         assert isinstance(server_conn, HTTP1ServerConnection)  # noqa: S101
         del self._requests[server_conn]
+        self._one_is_gone.set()
         super().on_close(server_conn)
 
     def let_go(self) -> None:
@@ -68,8 +80,30 @@ class Server(HTTPServer):
         self._lets_go = True
         self.conn_params.no_keep_alive = True  # the last answer on a connection says so
         for connection, count in list(self._requests.items()):
-            if count > 1 and connection.stream.reading():  # it reads: nothing is being answered
-                connection.stream.close()
+            if count > 1:
+                self._close_if_idle(connection)
+
+    async def settle(self) -> None:
+        """Wait for the answers that are due, but not for ever; then end all connections.
+
+        Call `let_go` before.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_ANSWER_S):
+                while not all(map(_is_idle, self._requests)):
+                    self._one_is_gone.clear()
+                    await self._one_is_gone.wait()
+        for connection in list(self._requests):
+            connection.stream.close()
+
+    def _close_if_idle(self, connection: HTTP1ServerConnection) -> None:
+        if connection in self._requests and _is_idle(connection):
+            connection.stream.close()
+
+
+def _is_idle(connection: HTTP1ServerConnection) -> bool:
+    """Whether it owes no answer: it reads, so its next request is not here, or not all of it."""
+    return connection.stream.reading()
 
 
 class Listener:
@@ -103,8 +137,12 @@ class Listener:
         """Once closed: end the HTTP connections that wait for another request, and keep no more."""
         self._server.let_go()
 
+    async def settle(self) -> None:
+        """Once they are let go: wait for the last answers, then end all HTTP connections."""
+        await self._server.settle()
+
     async def close_all_connections(self) -> None:
-        """End the HTTP connections that are left, once it is closed."""
+        """End the HTTP connections at once, once it is closed."""
         await self._server.close_all_connections()
 
     def _watch(self) -> None:

@@ -22,7 +22,7 @@ from tests.harness import (
     unique,
     wait_until_async,
 )
-from tests.raw import RawSocket
+from tests.raw import RawSocket, request
 
 
 def drain(seconds: float) -> dict[str, str]:
@@ -182,6 +182,33 @@ async def test_http_requests_in_flight_are_answered(start: Starter, own_valkey: 
         await poll.answer()
         assert poll.status == 304
     assert await exit_code(server) == 0
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_came_behind_a_last_answer_is_answered_or_not_done(
+    start: Starter, valkey: Valkey
+) -> None:
+    """For what is done without an answer, a balancer asks another instance once more."""
+    server = start(valkey.url, **drain(0))
+    room, host = unique("room"), {"Host": "localhost"}
+    path, ann = f"/room/{room}/selections", b'{"client_id": "ann"}'
+    known = (await fetch(server.http + path)).headers["ETag"]
+    async with RawSocket.open(server) as kept:
+        await kept.send(
+            request(f"{path}?wait=25", host | {"If-None-Match": known}),
+            request(f"{path}/A1", host, "PUT", ann),
+            request(f"{path}/A2", host, "PUT", ann),
+        )
+        await fetch(f"{server.http}/health")  # behind them, so the server has them
+        tell(server)
+        await kept.answer()
+        assert (kept.status, kept.headers.get("connection")) == (304, None)
+        await kept.answer()
+        assert (kept.status, kept.headers["connection"]) == (201, "close")
+        async with asyncio.timeout(LIMIT_S):
+            assert await kept.reader.read() == b""
+    assert await exit_code(server) == 0
+    assert holders_in_redis(valkey, room) == {"A1": "ann"}
 
 
 async def status_of(raw: RawSocket, path: str) -> int:
