@@ -61,6 +61,7 @@ class Site:
         self.problems: list[str] = []
         """What pages raised."""
         self._context = context
+        context.on("console", lambda message: self.printed.append(message.text))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, self.files))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -75,7 +76,6 @@ class Site:
         """A new window on a page."""
         page = self._context.new_page()
         page.set_default_timeout(LIMIT_S * 1000)
-        page.on("console", lambda message: self.printed.append(message.text))
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.goto(f"http://127.0.0.1:{self._server.server_port}{path}")
         return page
@@ -85,14 +85,14 @@ class Site:
         self.files["/run.js"] = module + "\nconsole.log('at the end');"
         self.files["/run.html"] = "<!DOCTYPE html><script type=module src=run.js></script>"
         page = self.open("/run.html")
-        self.wait_for(page, "at the end")
+        self.wait_for("at the end")
         return page
 
-    def wait_for(self, page: Page, text: str, times: int = 1) -> None:
+    def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until pages have printed so many lines that have this in them."""
         while sum(text in line for line in self.printed) < times:
             assert not self.problems, self.problems
-            page.wait_for_event("console")
+            self._context.wait_for_event("console", timeout=LIMIT_S * 1000)  # of any of them
 
 
 @contextlib.contextmanager

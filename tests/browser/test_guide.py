@@ -46,7 +46,8 @@ def site(own_server: Instance) -> Iterator[Site]:
 def test_a_plain_socket_gets_the_room(name: str, site: Site) -> None:
     """The first example: connect, join, print what comes."""
     (block,) = blocks(GUIDES[name], "js", "new WebSocket")
-    site.wait_for(site.run(block), "current_selections")
+    site.run(block)
+    site.wait_for("current_selections")
     assert [line for line in site.printed if "at the end" not in line] == [
         "room_joined",
         "current_selections",
@@ -106,8 +107,8 @@ def test_the_token_of_a_backend_signs_in(name: str, site: Site, own_server: Inst
     (block,) = (block for block in blocks(GUIDES[name], "js") if "token:" in block)
     claims = {"sub": "ana", "exp": int(time.time()) + 600}
     site.files["/seat-token"] = jwt.encode(claims, SECRET, "HS256")
-    page = site.run(IMPORT + block + "\nawait signedIn.joinRoom('funcion_123');")
-    site.wait_for(page, " connected")
+    site.run(IMPORT + block + "\nawait signedIn.joinRoom('funcion_123');")
+    site.wait_for(" connected")
 
 
 @pytest.mark.parametrize("name", GUIDES)

@@ -130,7 +130,7 @@ def test_what_the_page_is_told_is_shown(site: Site) -> None:
     expect(react.locator(".seat")).to_have_count(10)
     expect(seat(react, "B3")).to_have_class(re.compile("unavailable"))
     seat(react, "C2").click()
-    site.wait_for(react, "C2")
+    site.wait_for("C2")
     seat(vue, "A1").click()
     expect(vue.locator("p", has_text=re.compile(r"^1 "))).to_be_visible()
 
@@ -142,7 +142,7 @@ def test_a_component_of_the_first_guide_runs_on_our_library(name: str, site: Sit
     Its own mistakes stay: React's never shows one's own seats, Vue's can't give them back.
     """
     ann, bob = site.open(f"/{name}.html"), site.open(f"/{name}.html")
-    site.wait_for(bob, "Unido a la sala: funcion_123", 2)
+    site.wait_for("Unido a la sala: funcion_123", 2)
     seat(ann, "A2").click()
     expect(seat(bob, "A2")).to_have_class(re.compile(r"\bother-selected\b"))
     expect(seat(bob, "A2")).to_be_disabled()
